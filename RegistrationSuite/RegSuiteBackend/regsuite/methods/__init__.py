@@ -1,0 +1,1 @@
+"""Published methods: one file each under methods/<area>/, one row each in methods/registry.py."""

@@ -1,0 +1,63 @@
+"""One row per method. The command line, the panels and the contract test all read this table; nothing is imported until asked for."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from regsuite.errors import InputError
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """key: fixed name at the command line; module: file that defines METHOD (register function, Config, PRESETS);
+
+    takes: extra inputs beyond fixed and moving ("fixed_mask", "moving_mask", "lesion_mask", "initial", ...).
+    """
+
+    key: str
+    module: str
+    title: str
+    area: str
+    summary: str
+    takes: tuple[str, ...]
+    reference: str
+
+    def load(self) -> Any:
+        """Import the method's module. It has `Config`, `PRESETS` (name -> Config) and `register`."""
+        return importlib.import_module(self.module)
+
+
+_ROWS = (
+    MethodRow(
+        key="lung-convex",
+        module="regsuite.methods.lung.convex",
+        title="Lung CT, training-free",
+        area="lung",
+        summary="Discrete coupled-convex search on MIND-SSC, then multi-level Gauss-Newton refinement; also a general choice for CT and MR.",
+        takes=("fixed_mask", "moving_mask", "initial"),
+        reference="Siebert and Heinrich, Learn to Fuse Input Features for Large-Deformation Registration with Differentiable "
+        "Convex-Discrete Optimisation, WBIR 2022",
+    ),
+)
+METHODS: dict[str, MethodRow] = {row.key: row for row in _ROWS}
+
+
+def get(key: str) -> MethodRow:
+    """The row of `key`; raises InputError listing the known keys."""
+    if key not in METHODS:
+        raise InputError(f"Unknown method '{key}'; expected one of {', '.join(METHODS)}.")
+    return METHODS[key]
+
+
+def config_for(key: str, preset: str | None = None, settings: dict[str, Any] | None = None) -> Any:
+    """The method's config for a preset (default "Default") with `settings` changed; strings are parsed to the fields' types."""
+    module = get(key).load()
+    name = preset or "Default"
+    lowered = {known.lower(): known for known in module.PRESETS}
+    if name.lower() not in lowered:
+        raise InputError(f"Method '{key}' has no preset '{name}'; expected one of {', '.join(module.PRESETS)}.")
+    config = module.PRESETS[lowered[name.lower()]]
+    changes = {k: config.parse(k, v) if isinstance(v, str) else v for k, v in (settings or {}).items()}
+    return config.replaced(**changes)

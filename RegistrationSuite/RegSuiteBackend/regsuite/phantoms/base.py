@@ -1,0 +1,35 @@
+"""What every phantom hands back: two images and everything that is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from regsuite.geometry import Image
+from regsuite.transforms import Transform
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """A pair of images with known truth. All positions are RAS mm.
+
+    transform: the true T, fixed -> moving, an exact map of points (not sampled on a grid); moving(T(x)) shows the anatomy
+    of fixed(x). Masks are uint8 (0, 1), labels int16 with the names in `label_names` (number -> name). Landmarks are
+    float64 (N, 3) with moving_landmarks = transform.map_points(fixed_landmarks). `notes` says in words what is moving how.
+    """
+
+    name: str
+    seed: int
+    fixed: Image
+    moving: Image
+    transform: Transform
+    fixed_mask: Image
+    moving_mask: Image
+    fixed_labels: Image
+    moving_labels: Image
+    label_names: Mapping[int, str]
+    fixed_landmarks: torch.Tensor
+    moving_landmarks: torch.Tensor
+    notes: str = ""

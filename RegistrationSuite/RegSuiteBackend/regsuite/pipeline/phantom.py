@@ -1,0 +1,54 @@
+"""Phantoms as files: the pair of images and everything that is known about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from regsuite.io import write_image, write_landmarks, write_transform
+from regsuite.io.atomic import staged_folder
+from regsuite.phantoms import Phantom, make_phantom
+from regsuite.pipeline.report import geometry, versions
+from regsuite.progress import Progress, ProgressCallback
+
+TRUE_TRANSFORM = "true_transform.nrrd"
+
+
+def run_phantom(
+    name: str, out: Path, seed: int = 0, size: tuple[int, int, int] | None = None, progress: ProgressCallback | None = None
+) -> Path:
+    """Make phantom `name` and write it to the folder `out`, all or nothing; size is voxels along i, j, k.
+
+    Raises InputError for an unknown name or an impossible size, OutputError when `out` cannot be written.
+    """
+    stages = Progress(progress)
+    with staged_folder(out) as folder:
+        with stages.stage("Making the phantom", 0.0, 0.7):
+            phantom = make_phantom(name, seed, **({} if size is None else {"size": size}))
+        with stages.stage("Writing", 0.7, 1.0):
+            write_phantom(phantom, folder, stages.step)
+    return out
+
+
+def write_phantom(phantom: Phantom, folder: Path, tick: Callable[[float], None] = lambda fraction: None) -> None:
+    """fixed, moving (.nrrd), *_mask, *_labels, *_landmarks.mrk.json, true_transform.nrrd (on the fixed grid), phantom.json."""
+    for number, side in enumerate(("fixed", "moving")):
+        write_image(getattr(phantom, side), folder / f"{side}.nrrd")
+        tick(0.1 + 0.4 * number)
+        for kind in ("mask", "labels"):
+            write_image(getattr(phantom, f"{side}_{kind}"), folder / f"{side}_{kind}.nrrd")
+        write_landmarks(getattr(phantom, f"{side}_landmarks"), folder / f"{side}_landmarks.mrk.json")
+        tick(0.3 + 0.4 * number)
+    write_transform(phantom.transform, folder / TRUE_TRANSFORM, phantom.fixed.grid)
+    facts = {
+        "name": phantom.name,
+        "seed": phantom.seed,
+        "notes": phantom.notes,
+        "labels": {str(number): name for number, name in phantom.label_names.items()},
+        "landmarks": len(phantom.fixed_landmarks),
+        "inputs": {"fixed": geometry(phantom.fixed), "moving": geometry(phantom.moving)},
+        "transform": "maps fixed points to moving points (RAS mm); displacement in mm on the fixed grid",
+        "versions": versions(),
+    }
+    (folder / "phantom.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

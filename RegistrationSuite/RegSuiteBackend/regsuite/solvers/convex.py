@@ -1,0 +1,129 @@
+"""Coupled convex discrete search: all displacements within a range at once, for motion that a gradient cannot follow."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from regsuite.ops.filters import box_count, box_mean, box_sum, downsample
+from regsuite.ops.mind import mind_ssc
+from regsuite.ops.sampling import sample_normalised
+from regsuite.progress import Progress
+from regsuite.solvers.frame import Level
+
+COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""theta of the published schedule, for costs scaled to a mean of 1 per cell (ours) and displacements in cells."""
+
+
+@dataclass(frozen=True)
+class ConvexSettings:
+    """cell_mm: size of a search cell; range_mm: largest displacement along each axis; consistency: symmetric updates."""
+
+    cell_mm: float = 8.0
+    range_mm: float = 32.0
+    consistency: int = 15
+    coupling_scale: float = 1.0
+
+
+def search(level: Level, settings: ConvexSettings, progress: Progress) -> torch.Tensor:
+    """u (3, d, h, w) mm on the lattice of search cells of `level`.
+
+    MIND-SSC features of both images (the moving one seen through the level's linear start) averaged over cells; the cost of
+    every whole-cell shift; alternate minimisation of  cost(v) + theta |v - u|^2  and smoothing of v into u while theta grows;
+    then inverse consistency between both directions. Source: Siebert and Heinrich, WBIR 2022; Heinrich et al., MICCAI 2014.
+    Differs from the paper: cells fill the image's box exactly (nothing is cropped or stretched), windows are normalised at
+    the border (zero padding pulls the field towards 0), out-of-image shifts cost the mean, both directions are always scaled.
+    """
+    spacing = level.fixed.grid.spacing[::-1]
+    cells = tuple(max(1, round(n * h / settings.cell_mm)) for n, h in zip(level.fixed.grid.shape, spacing, strict=True))
+    cell_mm = [n * h / c for n, h, c in zip(level.fixed.grid.shape, spacing, cells, strict=True)]
+    reach = [0 if c == 1 else min(c - 1, max(1, round(settings.range_mm / mm))) for c, mm in zip(cells, cell_mm, strict=True)]
+    coordinates = level.coordinates(torch.zeros(3, *level.lattice, device=level.fixed.data.device))
+    dilation = [max(1, round(2.0 * min(spacing) / h)) for h in spacing]
+    moving = level.warp(coordinates)
+    inside = downsample((coordinates.abs() <= 1.0).all(dim=0, keepdim=True).to(moving.dtype), cells)
+    f = _cell_means(mind_ssc(level.fixed.data, dilation=dilation), cells)
+    progress.step(0.15, "descriptors")
+    m = _cell_means(mind_ssc(moving, dilation=dilation), cells)
+    progress.step(0.3, "descriptors")
+    ones = torch.ones_like(inside)
+    forward = _one_way(f, m, ones, inside, reach, cell_mm, settings.coupling_scale)
+    progress.step(0.6, "forward search")
+    if settings.consistency:
+        backward = _one_way(m, f, inside, ones, reach, cell_mm, settings.coupling_scale)
+        progress.step(0.9, "backward search")
+        forward = make_consistent(forward, backward, cell_mm, settings.consistency)
+    return forward
+
+
+def _cell_means(features: torch.Tensor, cells: tuple[int, ...]) -> torch.Tensor:
+    return functional.adaptive_avg_pool3d(features, cells)
+
+
+def _one_way(
+    f: torch.Tensor, m: torch.Tensor, f_weight: torch.Tensor, m_weight: torch.Tensor, reach: list[int], cell_mm: list[float], scale: float
+) -> torch.Tensor:
+    """Features (12, d, h, w) -> smoothed best displacement (3, d, h, w) in mm along (i, j, k)."""
+    cost, mesh = cost_volume(f, m, f_weight, m_weight, reach)
+    shape = f.shape[1:]
+    mesh_mm = mesh * torch.tensor(cell_mm[::-1], dtype=f.dtype, device=f.device)
+    flat = cost.view(len(mesh), -1)
+    mean_cell = sum(cell_mm) / 3.0
+    scaled = mesh_mm / mean_cell
+    best = mesh_mm[flat.argmin(dim=0)].T.reshape(3, *shape)
+    u = box_mean(best, (1, 1, 1))
+    quadratic = scaled.square().sum(dim=1, keepdim=True)
+    for theta in COUPLING:
+        theta *= scale
+        coupled = torch.addmm(flat, scaled, u.reshape(3, -1) / mean_cell, alpha=-2.0 * theta)
+        coupled += theta * quadratic
+        best = mesh_mm[coupled.argmin(dim=0)].T.reshape(3, *shape)
+        u = box_mean(best, (1, 1, 1))
+    return u
+
+
+def cost_volume(
+    f: torch.Tensor, m: torch.Tensor, f_weight: torch.Tensor, m_weight: torch.Tensor, reach: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All shifts: cost (n, d, h, w), mean over channels of (f(x) - m(x + s))^2 averaged twice over 3^3 cells and scaled to a
+    mean of 1; mesh (n, 3) whole-cell shifts s along (i, j, k). Cells without a partner take the shift's weighted mean."""
+    d, h, w = f.shape[1:]
+    rd, rh, rw = reach
+    padded = functional.pad(m, (rw, rw, rh, rh, rd, rd))
+    weight = functional.pad(m_weight, (rw, rw, rh, rh, rd, rd))
+    shifts = list(itertools.product(range(-rd, rd + 1), range(-rh, rh + 1), range(-rw, rw + 1)))
+    cost = torch.empty(len(shifts), d, h, w, dtype=f.dtype, device=f.device)
+    known = torch.empty_like(cost)
+    for n, (a, b, c) in enumerate(shifts):
+        window = (slice(None), slice(rd + a, rd + a + d), slice(rh + b, rh + b + h), slice(rw + c, rw + c + w))
+        torch.mul(f_weight[0], weight[window][0], out=known[n])
+        torch.mul((f - padded[window]).square_().mean(dim=0), known[n], out=cost[n])
+    mean = cost.sum() / known.sum().clamp(min=1e-6)
+    cost += (1.0 - known) * mean
+    cost /= mean.clamp(min=1e-12)
+    count = 1.0 / box_count((d, h, w), (1, 1, 1), f)
+    for _ in range(2):
+        cost = box_sum(cost, (1, 1, 1)).mul_(count)
+    mesh = torch.tensor(shifts, dtype=f.dtype, device=f.device).flip(1)
+    return cost, mesh
+
+
+def make_consistent(forward: torch.Tensor, backward: torch.Tensor, cell_mm: list[float], iterations: int) -> torch.Tensor:
+    """f <- (f - b o (id + f)) / 2 and the same for b, both from the old pair; fields (3, d, h, w) in mm on one lattice."""
+    shape = forward.shape[1:]
+    lines = [torch.arange(n, dtype=forward.dtype, device=forward.device) for n in shape]
+    size = torch.tensor(shape[::-1], dtype=forward.dtype, device=forward.device).view(3, 1, 1, 1)
+    index = torch.stack(torch.meshgrid(*lines, indexing="ij")).flip(0)
+    mm = torch.tensor(cell_mm[::-1], dtype=forward.dtype, device=forward.device).view(3, 1, 1, 1)
+
+    def at(field: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        normalised = (2.0 * (index + u / mm) + 1.0) / size - 1.0
+        return sample_normalised(field, normalised.permute(1, 2, 3, 0))
+
+    for _ in range(iterations):
+        forward, backward = 0.5 * (forward - at(backward, forward)), 0.5 * (backward - at(forward, backward))
+    return forward
+

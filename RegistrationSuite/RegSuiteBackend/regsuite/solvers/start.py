@@ -1,0 +1,57 @@
+"""Linear starts: bring two images roughly together before anything else looks at them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from regsuite.geometry.image import Image
+from regsuite.ops.mind import mind_ssc
+from regsuite.ops.sampling import resample
+from regsuite.solvers.frame import make_level
+from regsuite.transforms import AffineTransform
+
+
+def overlap_fraction(fixed: Image, moving: Image) -> float:
+    """Share of the fixed box (sampled on a coarse lattice) that lies inside the moving box, world space, identity map."""
+    points = fixed.grid.resized((16, 16, 16)).world_points(torch.float64).view(-1, 3)
+    return float(moving.grid.contains(points).double().mean())
+
+
+def centring(fixed: Image, moving: Image) -> np.ndarray:
+    """4x4 translation that puts the middle of the moving box on the middle of the fixed box."""
+    return AffineTransform.translation(moving.grid.centre - fixed.grid.centre).matrix
+
+
+def best_translation(fixed: Image, moving: Image, start: np.ndarray, spacing_mm: float, least_overlap: float = 0.5) -> tuple[np.ndarray, float]:
+    """The whole-voxel translation (at `spacing_mm`) that makes MIND-SSC features agree best, over *all* translations at once.
+
+    Mean over the overlap of |f(x) - m(x + t)|^2 for every t by FFT, t limited to overlaps of at least `least_overlap` of the
+    largest; returns (4x4 start with the translation before it, gain = 1 - cost(best) / cost(0)).
+    """
+    level = make_level(fixed, moving, start, spacing_mm, spacing_mm)
+    f_image, grid = level.fixed.data, level.fixed.grid
+    # the moving image on the fixed lattice, extended so that no part of it is lost
+    margin = tuple(min(n, max(2, n // 2)) for n in grid.shape)
+    wide = grid.cropped((-margin[0], -margin[1], -margin[2]), tuple(n + 2 * p for n, p in zip(grid.shape, margin, strict=True)))  # type: ignore[arg-type]
+    mapping = AffineTransform(start)
+    m_image = resample(level.moving, wide, mapping).data
+    inside = resample(level.moving.with_data(torch.ones_like(level.moving.data)), wide, mapping, fill=0.0).data[0]
+    f, m = mind_ssc(f_image), mind_ssc(m_image) * inside
+    size = [n + 2 * p for n, p in zip(grid.shape, margin, strict=True)]
+    m2 = torch.fft.rfftn(m.square().sum(dim=0), s=size)
+    w = torch.fft.rfftn(inside, s=size)
+    ones = torch.fft.rfftn(torch.ones_like(f_image[0]), s=size)
+    total = ones.conj() * m2 + torch.fft.rfftn(f.square().sum(dim=0), s=size).conj() * w
+    for channel in range(f.shape[0]):
+        total -= 2.0 * torch.fft.rfftn(f[channel], s=size).conj() * torch.fft.rfftn(m[channel], s=size)
+    shifts = tuple(slice(0, 2 * p + 1) for p in margin)
+    overlap = torch.fft.irfftn(ones.conj() * w, s=size)[shifts].clamp(min=0.0)
+    cost = torch.fft.irfftn(total, s=size)[shifts] / overlap.clamp(min=1.0)
+    cost[overlap < least_overlap * overlap.max()] = torch.inf
+    here = float(cost[margin])
+    best = int(cost.argmin())
+    index = np.array(np.unravel_index(best, cost.shape)) - np.array(margin)
+    shift = grid.affine[:3, :3] @ index[::-1]
+    gain = 1.0 - float(cost.flatten()[best]) / here if np.isfinite(here) and here > 0 else 1.0
+    return start @ AffineTransform.translation(shift).matrix, gain

@@ -1,0 +1,50 @@
+"""Stand-ins for the modules `qt` and `ctk` and for the qMRML and qSlicer widget classes of `slicer`."""
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+from . import dialogs, emulation
+
+
+def _modules() -> tuple[types.ModuleType, types.ModuleType]:
+    """`qt` and `ctk`, filled."""
+    from .ctk_widgets import WIDGETS
+    from .uiloader import QUiLoader
+    qt, ctk = types.ModuleType("qt"), types.ModuleType("ctk")
+    for module in (QtCore, QtGui, QtWidgets, QtUiTools):
+        for name in dir(module):
+            if not name.startswith("_"):
+                setattr(qt, name, getattr(module, name))
+    qt.QUiLoader = QUiLoader  # type: ignore[attr-defined]
+    for cls in WIDGETS:
+        setattr(ctk, cls.__name__, cls)
+    return qt, ctk
+
+
+def _qt_message(kind: QtCore.QtMsgType, context: QtCore.QMessageLogContext, text: str) -> None:
+    if "propagateSizeHints" not in text:     # said by the offscreen platform for every window
+        print(f"Qt: {text}", file=sys.stderr)
+
+
+def install(settings_dir: Path) -> QtWidgets.QApplication:
+    """Create the QApplication, publish `qt`, `ctk` and the widgets of `slicer`; settings live in `settings_dir`."""
+    import slicer
+    QtCore.qInstallMessageHandler(_qt_message)
+    application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
+    application.setOrganizationName("Harness")
+    application.setApplicationName("Slicer")
+    application.setQuitOnLastWindowClosed(False)
+    QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
+    for scope in (QtCore.QSettings.Scope.UserScope, QtCore.QSettings.Scope.SystemScope):
+        QtCore.QSettings.setPath(QtCore.QSettings.Format.IniFormat, scope, str(settings_dir))
+    emulation.install()
+    dialogs.install()
+    from .mrml_widgets import WIDGETS
+    sys.modules["qt"], sys.modules["ctk"] = _modules()
+    for cls in WIDGETS:
+        setattr(slicer, cls.__name__, cls)
+    return application
