@@ -121,7 +121,7 @@ def sitk_bspline(fixed: sitk.Image, moving: sitk.Image, mask: Mask) -> sitk.Imag
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentage(0.1, 0)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsLBFGS2(1e-2, 60, deltaConvergenceTolerance=0.01)
+    method.SetOptimizerAsLBFGS2(1e-5, 60, deltaConvergenceTolerance=1e-5)
     method.SetShrinkFactorsPerLevel([4, 2, 1])
     method.SetSmoothingSigmasPerLevel([4, 2, 0])
     method.SetInitialTransformAsBSpline(start, inPlace=True, scaleFactors=[1, 2, 4])

@@ -9,6 +9,7 @@ import vtk
 
 SHAPE_KJI = (20, 40, 60)
 GRID_SHAPE_KJI = (6, 9, 12)
+GRID_GEOMETRY = ((9.0, 7.0, 13.0), (45.0, 30.0, -105.0))    # spacing and origin, mm
 
 
 def oblique_affine(spacing: tuple[float, float, float] = (1.5, 1.25, 3.0),
@@ -33,7 +34,7 @@ def add_volume(name: str = "Bump", centre_ijk: tuple[float, float, float] = (28.
 
 def add_grid_transform(name: str = "Grid", amplitude_mm: float = 8.0) -> Any:
     """A transform node whose from-parent grid is oblique, with displacements of unequal size along R, A and S (mm)."""
-    affine = oblique_affine(spacing=(9.0, 7.0, 13.0), origin=(45.0, 30.0, -105.0))
+    affine = oblique_affine(*GRID_GEOMETRY)
     k, j, i = np.mgrid[:GRID_SHAPE_KJI[0], :GRID_SHAPE_KJI[1], :GRID_SHAPE_KJI[2]]
     bump = np.exp(-((i - 5) ** 2 / 6 + (j - 4) ** 2 / 5 + (k - 2) ** 2 / 4))
     field = (amplitude_mm * np.stack([bump, -0.5 * bump, 0.25 * bump], axis=-1)).astype(np.float64)
@@ -49,7 +50,7 @@ def add_grid_transform(name: str = "Grid", amplitude_mm: float = 8.0) -> Any:
     transform = slicer.vtkOrientedGridTransform()
     transform.SetDisplacementGridData(image)
     transform.SetGridDirectionMatrix(slicer.util.vtkMatrixFromArray(direction))
-    transform.SetInterpolationModeToLinear()
+    transform.SetInterpolationModeToCubic()     # what Slicer sets on grids that it reads
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", name)
     node.SetAndObserveTransformFromParent(transform)
     return node
@@ -59,6 +60,13 @@ def map_from_parent(node: Any, points_ras: np.ndarray) -> np.ndarray:
     """(N, 3) RAS mm -> (N, 3) RAS mm through the node's transform from parent."""
     transform = node.GetTransformFromParent()
     return np.array([transform.TransformPoint(*point) for point in points_ras])
+
+
+def grid_nodes() -> np.ndarray:
+    """(N, 3) RAS mm, inner nodes of the grid of add_grid_transform; there every interpolation gives the same value."""
+    affine = oblique_affine(*GRID_GEOMETRY)
+    ijk = np.array([[4, 3, 2], [5, 4, 2], [6, 4, 3], [7, 5, 2]], float)
+    return ijk @ affine[:3, :3].T + affine[:3, 3]
 
 
 def points_inside(count: int = 20, seed: int = 3) -> np.ndarray:
@@ -76,7 +84,8 @@ def add_segmentation(volume: Any, name: str = "Structures") -> Any:
     values = slicer.util.arrayFromVolume(volume)
     for segment, threshold, colour in (("Body", 1.0, (0.1, 0.8, 0.3)), ("Core", 120.0, (0.9, 0.3, 0.1))):
         segment_id = node.GetSegmentation().AddEmptySegment(segment, segment, colour)
-        slicer.util.updateSegmentBinaryLabelmapFromArray((values > threshold).astype(np.uint8), node, segment_id, volume)
+        inside = (values > threshold).astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(inside, node, segment_id, volume)
     return node
 
 

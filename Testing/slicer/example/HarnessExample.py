@@ -56,7 +56,9 @@ class HarnessExampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):  
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = HarnessExampleLogic()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneChanged)
+        # A parameter node may be imported before the nodes that it refers to: connect again at the end.
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneChanged)
         self.ui.applyButton.connect("clicked(bool)", self.onApply)
         self.ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.checkCanApply)
 
@@ -72,7 +74,7 @@ class HarnessExampleWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):  
     def onSceneStartClose(self, caller, event):
         self.setParameters(None)
 
-    def onSceneEndClose(self, caller, event):
+    def onSceneChanged(self, caller, event):
         self.setParameters(self.logic.getParameterNode())
 
     def setParameters(self, parameters):

@@ -13,14 +13,14 @@ from typing import Any
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
-import slicer  # noqa: E402
-import vtk  # noqa: E402
+import slicer
+import vtk
 
-from . import errors  # noqa: E402
-from . import qt as qt_stand_ins  # noqa: E402
-from .errors import SlotError, raise_slot_errors  # noqa: E402
-from .modules import ModuleManager, Signals, create_core_modules  # noqa: E402
-from .scene_io import IOManager  # noqa: E402
+from . import errors
+from . import qt as qt_stand_ins
+from .errors import SlotError, raise_slot_errors
+from .modules import ModuleManager, Signals, create_core_modules
+from .scene_io import IOManager
 
 __all__ = ["App", "SlotError", "raise_slot_errors", "reset_scene", "start"]
 
@@ -185,14 +185,18 @@ def _follow_subject_hierarchy(scene: Any) -> None:
             _add_item(caller, node)
 
     def batch_ended(caller: Any, event: str) -> None:
+        if caller.IsImporting() or caller.IsClosing():
+            return
         for class_name in _IN_SUBJECT_HIERARCHY:
             for node in slicer.util.getNodesByClass(class_name, caller):
                 _add_item(caller, node)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def removed(caller: Any, event: str, node: Any) -> None:
-        hierarchy = caller.GetSubjectHierarchyNode()
-        item = hierarchy.GetItemByDataNode(node) if hierarchy is not None and hierarchy is not node else 0
+        if caller.IsClosing() or node.IsA("vtkMRMLSubjectHierarchyNode"):
+            return
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(caller)
+        item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
         if item:
             hierarchy.RemoveItem(item, False, False)
 

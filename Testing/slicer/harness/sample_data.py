@@ -29,7 +29,7 @@ class SampleDataSource:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SampleDataSource) and vars(self) == vars(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 class SampleDataLogic:
@@ -62,8 +62,8 @@ class SampleDataLogic:
 
     @staticmethod
     def sourceForSampleName(name: str) -> SampleDataSource | None:
-        return next((s for sources in slicer.modules.sampleDataSources.values() for s in sources if s.sampleName == name),
-                    None)
+        known = [source for sources in slicer.modules.sampleDataSources.values() for source in sources]
+        return next((source for source in known if source.sampleName == name), None)
 
 
 def press(name: str) -> Any:

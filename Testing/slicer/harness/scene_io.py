@@ -34,8 +34,9 @@ def _load_volume(path: str, name: str, properties: dict[str, Any], messages: Any
     node = slicer.modules.volumes.logic().AddArchetypeVolume(path, name, options)
     if node is not None and properties.get("show", True):
         logic = slicer.app.applicationLogic()
-        label = bool(properties.get("labelmap"))
-        (logic.GetSelectionNode().SetActiveLabelVolumeID if label else logic.GetSelectionNode().SetActiveVolumeID)(node.GetID())
+        selection = logic.GetSelectionNode()
+        activate = selection.SetActiveLabelVolumeID if properties.get("labelmap") else selection.SetActiveVolumeID
+        activate(node.GetID())
         logic.PropagateVolumeSelection(1)
     return [node]
 
@@ -160,7 +161,7 @@ class IOManager:
     def exportNodes(self, ids: list[str], filenames: list[str], properties: dict[str, Any], harden: bool = False,
                     messages: Any = None) -> bool:
         done = True
-        for node_id, filename in zip(ids, filenames):
+        for node_id, filename in zip(ids, filenames, strict=True):
             node = slicer.mrmlScene.GetNodeByID(node_id)
             copy = slicer.mrmlScene.AddNewNodeByClass(node.GetClassName(), node.GetName()) if harden else node
             if harden:

@@ -31,7 +31,8 @@ class ScriptedLoadableModule:
         return str(Path(self.parent.path).parent / "Resources" / filename)
 
     def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
-        url = slicer.app.documentationBaseUrl + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
+        page = docPage and slicer.app.documentationBaseUrl + docPage
+        url = page or slicer.app.moduleDocumentationUrl(self.moduleName)
         return f'<p>For more information see the <a href="{url}">online documentation</a>.</p>'
 
     def runTest(self, msec: int = 100, **options: Any) -> None:
@@ -147,7 +148,7 @@ class qSlicerScriptedLoadableModule:
     def widgetRepresentation(self) -> Any:
         """The panel: built on first use, `setup()` called."""
         if self._representation is None and hasattr(self._python, f"{self.name}Widget"):
-            self._representation = self.createNewWidgetRepresentation()
+            self.createNewWidgetRepresentation()
         return self._representation
 
     def createNewWidgetRepresentation(self) -> Any:
@@ -158,9 +159,9 @@ class qSlicerScriptedLoadableModule:
         widget = getattr(self._python, f"{self.name}Widget")(parent)
         parent._adopt(widget)
         setattr(slicer.modules, f"{self.name}Widget", widget)
-        self._representation = parent
         widget.setup()
         widget.layout.addStretch(1)
+        self._representation = parent
         return parent
 
     def close(self) -> None:
@@ -189,7 +190,8 @@ def _publish(name: str, **content: Any) -> None:
 def install() -> None:
     """Add the missing submodules to `slicer`, and the module SampleData."""
     from . import parameter_node, sample_data
-    bases = (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic, ScriptedLoadableModuleTest)
+    bases = (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic,
+             ScriptedLoadableModuleTest)
     _publish("ScriptedLoadableModule", **{cls.__name__: cls for cls in bases}, __all__=[cls.__name__ for cls in bases])
     _publish("i18n", tr=_tr, translate=_translate)
     slicer.parameterNodeWrapper = sys.modules["slicer.parameterNodeWrapper"] = parameter_node

@@ -132,6 +132,9 @@ class ThreeDView(_View):
         self.renderer.GradientBackgroundOn()
 
     def fit(self) -> None:
+        """Hide the box around the origin and turn the camera to what the scene shows."""
+        self.node.SetBoxVisible(False)
+        self.node.SetAxisLabelsVisible(False)
         self.renderer.ResetCamera()
         self.renderer.ResetCameraClippingRange()
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-
 from regsuite.errors import InputError
 from regsuite.io import read_transform
 from regsuite.phantoms import make_phantom

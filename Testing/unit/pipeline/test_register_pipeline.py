@@ -186,6 +186,7 @@ def test_images_that_do_not_overlap_are_tried_and_reported(a_pair):
     assert any("do not overlap" in text for text in report["warnings"])
     assert report["metrics"]["before"]["similarity"]["ncc"] is None
     assert report["metrics"]["after"]["similarity"]["ncc"] > 0.97
+    assert report["verdict"]["level"] == "check"
 
 
 def test_an_output_that_is_a_file_is_refused_before_the_work(a_pair):

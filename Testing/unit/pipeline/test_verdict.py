@@ -47,7 +47,7 @@ def test_nothing_wrong_is_good_and_every_reason_is_good():
         ({"folding_percent": 0.005}, "good", "folds in 0.005 %"),
         ({"folding_percent": 0.05}, "check", "folds in 0.05 %"),
         ({"folding_percent": 2.0}, "poor", "folds in 2 %"),
-        ({"jacobian__min": 0.05}, "check", "extreme"),
+        ({"jacobian__p01": 0.05}, "check", "extreme"),
         ({"landmarks_tre_mm__mean": 3.0}, "check", "3.00 mm apart"),
         ({"landmarks_tre_mm__mean": 6.0}, "poor", "6.00 mm apart"),
         ({"dice_mean": 0.72}, "check", "0.720"),

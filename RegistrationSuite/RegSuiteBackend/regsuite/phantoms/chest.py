@@ -25,6 +25,7 @@ class Dome:
     curvature_mm: float
 
     def height(self, p: torch.Tensor) -> torch.Tensor:
+        """(N, 3) -> (N,) z of the dome above or below each point, mm."""
         return self.top - ((p[:, 0] - self.x) ** 2 + (p[:, 1] - self.y) ** 2) / (2.0 * self.curvature_mm)
 
 

@@ -90,11 +90,8 @@ def check_inputs(
     }
     if overlap_fraction(fixed.grid, moving.grid, initial) == 0.0:
         distance = np.linalg.norm(fixed.grid.centre - moving.grid.centre)
-        where = f"The images do not overlap in world space (their centres are {distance:.0f} mm apart)"
-        if initial is None:
-            notes.append(f"{where}; the registration was started from aligned centres.")
-        else:
-            notes.append(f"{where} under the initial transform.")
+        under = "" if initial is None else " under the initial transform"
+        notes.append(f"The images do not overlap in world space{under}: their centres lie {distance:.0f} mm apart.")
     return Inputs(fixed, moving, **masks, initial=initial, notes=tuple(notes))
 
 

@@ -27,7 +27,7 @@ def foreground(image: Image) -> torch.Tensor:
     labels, count = ndimage.label(body)
     if count > 1:
         body = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    body = _filled(body if ct else _closed(body, image.grid.spacing[::-1] * steps))
+    body = _filled(body if ct else _closed(body, image.grid.spacing[::-1] * np.array(steps)))
     if body.mean() < 0.005:
         body = np.ones_like(body)
     index = [np.minimum(np.arange(n) // s, m - 1) for n, s, m in zip(image.grid.shape, steps, body.shape, strict=True)]
@@ -36,8 +36,8 @@ def foreground(image: Image) -> torch.Tensor:
 
 def is_ct(image: Image) -> bool:
     """Hounsfield units are told by air far below zero."""
-    values = image.data[0].flatten()
-    values = values[:: max(1, values.numel() // 500_000)].float().cpu().numpy()
+    flat = image.data[0].flatten()
+    values = flat[:: max(1, flat.numel() // 500_000)].float().cpu().numpy()
     low, middle = np.percentile(values, (1, 50))
     return bool(low < -500 and values.min() >= -4100 and middle < 400)
 
@@ -52,8 +52,8 @@ def _closed(body: np.ndarray, spacing_mm: np.ndarray, radius_mm: float = 8.0) ->
 
 def _filled(body: np.ndarray) -> np.ndarray:
     for axis in range(3):
-        planes = np.moveaxis(body, axis, 0)
-        body = np.moveaxis(np.stack([ndimage.binary_fill_holes(plane) for plane in planes]), 0, axis)
+        turned = np.moveaxis(body, axis, 0)
+        body = np.moveaxis(np.stack([ndimage.binary_fill_holes(plane) for plane in turned]), 0, axis)
     return body
 
 

@@ -20,7 +20,7 @@ TRE_GOOD_MM = 2.0
 TRE_POOR_MM = 5.0
 SIMILARITY_TOLERANCE = 0.005
 CLOSE_CORRELATION = 0.9
-_EXTREME_JACOBIAN = (0.2, 5.0)
+_EXTREME_JACOBIAN = (0.25, 4.0)
 
 
 def judge(before: Mapping[str, Any], after: Mapping[str, Any], status: str | None = None) -> dict[str, Any]:
@@ -52,7 +52,8 @@ def _similarity(before: Mapping[str, Any] | None, after: Mapping[str, Any] | Non
         return [("poor", "The images share no region in which they could be compared.")] if after else []
     ncc, information = after["ncc"], after["mutual_information"]
     if not before or before.get("ncc") is None:
-        return [("good", f"The images now overlap; their grey values correlate with {ncc:.3f}.")]
+        text = f"The images did not overlap before; now they do (correlation {ncc:.3f}): do they belong together?"
+        return [("check", text)]
     old, old_information = before["ncc"], before["mutual_information"]
     text = f"(correlation {old:.3f} before, {ncc:.3f} after; mutual information {old_information:.3f}, {information:.3f})"
     gains = (abs(ncc) - abs(old), information - old_information)
@@ -97,10 +98,10 @@ def _coverage(percent: float | None) -> Reasons:
 def _folding(percent: float | None, jacobian: Mapping[str, Any] | None) -> Reasons:
     if percent is None or jacobian is None:
         return []
-    low, high = jacobian["min"], jacobian["max"]
+    low, high = jacobian["p01"], jacobian["p99"]
     if percent == 0.0:
         extreme = low < _EXTREME_JACOBIAN[0] or high > _EXTREME_JACOBIAN[1]
-        text = f"The deformation folds nowhere; local volume changes by factors of {low:.2f} to {high:.2f}"
+        text = f"The deformation folds nowhere; local volume changes by factors of {low:.2f} to {high:.2f} (98 % of the region)"
         return [("check", f"{text}, which is extreme.")] if extreme else [("good", f"{text}.")]
     text = f"The deformation folds in {percent:.2g} % of the region: distances and volumes there mean nothing."
     if percent > FOLDING_POOR_PERCENT:

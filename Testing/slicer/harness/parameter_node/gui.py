@@ -13,6 +13,9 @@ import slicer
 
 from .validators import Choice, Decimals, Maximum, Minimum, SingleStep, WithinRange, first_annotation, split_annotations
 
+# widget class -> its signal and property
+_PATH_WIDGETS = {ctk.ctkPathLineEdit: ("currentPathChanged", "currentPath"),
+                 ctk.ctkDirectoryButton: ("directoryChanged", "directory")}
 _INT_LIMITS = (-(2 ** 31), 2 ** 31 - 1)
 
 
@@ -56,7 +59,7 @@ def _limit(widget: Any, annotations: tuple[Any, ...], unbounded: tuple[float, fl
         low.minimum if low is not None else None, high.maximum if high is not None else None]
     if None in bounds and unbounded is None:
         raise RuntimeError(f"a {type(widget).__name__} needs a parameter with a range")
-    widget.minimum, widget.maximum = (b if b is not None else unbounded[i]  # type: ignore[index]
+    widget.minimum, widget.maximum = (b if b is not None else unbounded[i]
                                       for i, b in enumerate(bounds))
 
 
@@ -124,10 +127,10 @@ def create_connector(widget: Any, annotated: Any) -> GuiConnector:
         connector = _by_attribute(widget, "textChanged", "text", str)
     elif kind is str and cls is qt.QTextEdit:
         connector = GuiConnector(widget, "textChanged", widget.toPlainText, widget.setPlainText)
-    elif isinstance(kind, type) and issubclass(kind, pathlib.PurePath) and cls in (ctk.ctkPathLineEdit, ctk.ctkDirectoryButton):
-        names = ("currentPathChanged", "currentPath") if cls is ctk.ctkPathLineEdit else ("directoryChanged", "directory")
-        connector = GuiConnector(widget, names[0], lambda: kind(getattr(widget, names[1])),
-                                 lambda value: setattr(widget, names[1], str(value)))
+    elif cls in _PATH_WIDGETS and isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
+        signal, name = _PATH_WIDGETS[cls]
+        connector = GuiConnector(widget, signal, lambda: kind(getattr(widget, name)),
+                                 lambda value: setattr(widget, name, str(value)))
     elif cls is slicer.qMRMLNodeComboBox and _node_types(kind):
         connector = _node_connector(widget, _node_types(kind))
     else:

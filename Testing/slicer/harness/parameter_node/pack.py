@@ -68,13 +68,13 @@ def _init(self: Any, *values: Any, **named: Any) -> None:
     members = type(self).allParameters
     if len(values) > len(members):
         raise TypeError(f"{type(self).__name__} takes {len(members)} values, {len(values)} were given")
-    given = dict(zip(members, values))
+    given = dict(zip(members, values, strict=False))
     for name, value in named.items():
         if name not in members or name in given:
             raise TypeError(f"{type(self).__name__}: unexpected or repeated argument '{name}'")
         given[name] = value
     for name, member in members.items():
-        setattr(self, name, given[name] if name in given else member.default)
+        setattr(self, name, given.get(name, member.default))
 
 
 def _equal(self: Any, other: Any) -> bool:
@@ -122,7 +122,7 @@ def check_name(cls: type, name: str) -> Member:
         ValueError: there is none.
     """
     top, rest = split_name(name)
-    members: dict[str, Member] = cls.allParameters  # type: ignore[attr-defined]
+    members: dict[str, Member] = cls.allParameters
     if top not in members:
         raise ValueError(f"{cls.__name__} has no parameter '{top}'; it has {list(members)}")
     if rest is None:

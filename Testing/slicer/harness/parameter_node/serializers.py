@@ -187,6 +187,6 @@ def create(annotated: Any) -> Serializer:
         return EnumSerializer(kind, validators)
     if isinstance(kind, type) and issubclass(kind, slicer.vtkMRMLNode):
         return NodeSerializer(kind, validators)
-    if kind in (int, float, str) or isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
+    if kind in (int, float, str) or (isinstance(kind, type) and issubclass(kind, pathlib.PurePath)):
         return TextSerializer(kind, validators)
     raise TypeError(f"the parameter node stand-in cannot store {annotated!r}")

@@ -68,7 +68,10 @@ class _Methods:
         self.parameterNode.Modified()
 
     def connectGui(self, gui: Any) -> int:
-        """Connect every widget that has the dynamic property SlicerParameterName; `gui` is a widget or childWidgetVariables."""
+        """Connect the widgets that have the dynamic property SlicerParameterName.
+
+        `gui` is a widget, whose children are searched, or the result of slicer.util.childWidgetVariables.
+        """
         widgets = gui.findChildren(qt.QWidget) if hasattr(gui, "isWidgetType") else list(vars(gui).values())
         named = {w.property(SlicerParameterNamePropertyName): w for w in widgets
                  if w.property(SlicerParameterNamePropertyName)}
@@ -125,9 +128,9 @@ def parameterNodeWrapper(cls: type | None = None) -> Any:
         setattr(cls, name, vars(_Methods)[name])
     for name, member in members.items():
         setattr(cls, name, _NodeProperty(member))
-    cls.allParameters = members  # type: ignore[attr-defined]
-    cls.dataType = staticmethod(lambda name: check_name(cls, name).annotated)  # type: ignore[attr-defined]
-    cls._is_parameter_node_wrapper = True  # type: ignore[attr-defined]
+    cls.allParameters = members
+    cls.dataType = staticmethod(lambda name: check_name(cls, name).annotated)
+    cls._is_parameter_node_wrapper = True
     return cls
 
 

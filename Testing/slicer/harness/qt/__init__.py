@@ -19,7 +19,7 @@ def _modules() -> tuple[types.ModuleType, types.ModuleType]:
         for name in dir(module):
             if not name.startswith("_"):
                 setattr(qt, name, getattr(module, name))
-    qt.QUiLoader = QUiLoader  # type: ignore[attr-defined]
+    qt.QUiLoader = QUiLoader
     for cls in WIDGETS:
         setattr(ctk, cls.__name__, cls)
     return qt, ctk

@@ -103,7 +103,8 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         option = QtWidgets.QStyleOption()
         option.initFrom(self)
         option.rect = QtCore.QRect(6, 6, 10, 10)
-        painter.drawPrimitive(style.PE_IndicatorArrowRight if self._is_collapsed else style.PE_IndicatorArrowDown, option)
+        arrow = style.PE_IndicatorArrowRight if self._is_collapsed else style.PE_IndicatorArrowDown
+        painter.drawPrimitive(arrow, option)
         painter.drawText(header.adjusted(24, 0, 0, 0), Qt.AlignmentFlag.AlignVCenter, self.property("text"))
 
 

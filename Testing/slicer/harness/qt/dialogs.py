@@ -81,9 +81,9 @@ def install() -> None:
     """Replace the waiting calls of QDialog, QMessageBox, QFileDialog and QDesktopServices."""
     for cls in (QtWidgets.QDialog, QtWidgets.QMessageBox, QtWidgets.QFileDialog, QtWidgets.QInputDialog,
                 QtWidgets.QProgressDialog):
-        cls.exec = cls.exec_ = _exec  # type: ignore[method-assign,attr-defined]
+        cls.exec = cls.exec_ = _exec
     for kind in ("information", "warning", "critical", "question"):
         setattr(QtWidgets.QMessageBox, kind, _static_message(kind))
     for kind in ("getOpenFileName", "getSaveFileName", "getExistingDirectory"):
         setattr(QtWidgets.QFileDialog, kind, _static_path(kind))
-    QtGui.QDesktopServices.openUrl = staticmethod(_open_url)  # type: ignore[method-assign,assignment]
+    QtGui.QDesktopServices.openUrl = staticmethod(_open_url)

@@ -17,6 +17,9 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 # A virtual method under the same name: a descriptor there would look like a Python override to PySide6.
 _VIRTUAL = {"sizeHint", "minimumSizeHint"}
 _STAND_INS: set[type] = set()
+# Names of the Q_PROPERTYs of each Qt class, inherited ones included. Read once, before any object exists: PySide6
+# invalidates a class's staticMetaObject when an object that was asked for its meta object is deleted.
+PROPERTIES: dict[type, frozenset[str]] = {}
 _EXPECTED = {"bool": bool, "int": int, "double": float, "float": float, "QString": str}
 
 
@@ -88,7 +91,7 @@ def _find_signal(obj: Any, text: str) -> tuple[Any, int]:
     """
     if not re.fullmatch(r"\w+\s*\(.*\)", text):
         raise ValueError(f"'{text}' is not a signal signature such as 'clicked(bool)'")
-    signature = bytes(QtCore.QMetaObject.normalizedSignature(text)).decode()  # type: ignore[call-overload]
+    signature = bytes(QtCore.QMetaObject.normalizedSignature(text)).decode()
     declared: dict[str, str] = getattr(type(obj), "CPP_SIGNALS", {})
     if signature in declared:
         name = declared[signature]
@@ -102,8 +105,10 @@ def _find_signal(obj: Any, text: str) -> tuple[Any, int]:
     return instance, len(arguments.split(",")) if arguments else 0
 
 
-def _connect(self: Any, signal: str, receiver: Any, slot: str | None = None) -> bool:
+def _connect(self: Any, signal: str, receiver: Any, slot: Any = None) -> bool:
     """`obj.connect("sig(type)", callable)` or `obj.connect("sig(type)", receiver, "slot(type)")`."""
+    if isinstance(signal, QtCore.QObject):      # QTimer.singleShot of PySide6: (sender, "2timeout()", callable)
+        return _connect(signal, receiver[1:], slot)
     target = getattr(receiver, slot.partition("(")[0]) if slot else receiver
     if not callable(target):
         raise TypeError(f"{type(self).__name__}.connect('{signal}'): {target!r} is not callable")
@@ -188,17 +193,24 @@ def _object_classes() -> Iterable[type]:
                 yield cls
 
 
+def property_names(cls: type) -> frozenset[str]:
+    """Names of all Q_PROPERTYs of a class of which no object has been made yet."""
+    meta = cls.staticMetaObject
+    return frozenset(meta.property(i).name() for i in range(meta.propertyCount()))
+
+
 def install() -> None:
     """Patch every QObject class of PySide6. Calling it again changes nothing."""
     if isinstance(vars(QtCore.QObject).get("name"), _Name):
         return
     originals = {cls: cls.__getattribute__ for cls in _object_classes()}    # all, before the first is replaced
+    PROPERTIES.update({cls: property_names(cls) for cls in originals})
     for cls, original in originals.items():
-        meta = cls.staticMetaObject  # type: ignore[attr-defined]
+        meta = cls.staticMetaObject
         for index in range(meta.propertyOffset(), meta.propertyCount()):
             name = meta.property(index).name()
             if name not in _VIRTUAL:
                 setattr(cls, name, QtProperty(name, getattr(cls, name, None)))
-        cls.__getattribute__ = _getter(original)  # type: ignore[method-assign,assignment]
-        cls.__setattr__ = _setattr  # type: ignore[method-assign,assignment]
-    QtCore.QObject.name = _Name()  # type: ignore[attr-defined]
+        cls.__getattribute__ = _getter(original)
+        cls.__setattr__ = _setattr
+    QtCore.QObject.name = _Name()

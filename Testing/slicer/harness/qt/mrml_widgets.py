@@ -1,7 +1,7 @@
 """Stand-ins for the other qMRML and qSlicer widgets that panels use."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 import vtk
@@ -19,7 +19,7 @@ class qMRMLWidget(QtWidgets.QWidget):
     """The root of a panel: passes the scene on to the widgets connected to mrmlSceneChanged."""
 
     mrmlSceneChanged = Signal(object)
-    CPP_SIGNALS = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
+    CPP_SIGNALS: ClassVar = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
 
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
@@ -71,7 +71,7 @@ class qMRMLSegmentSelectorWidget(QtWidgets.QWidget):
 
     currentNodeChanged = Signal(object)
     currentSegmentChanged = Signal(str)
-    CPP_SIGNALS = {"currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged"}
+    CPP_SIGNALS: ClassVar = {"currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged"}
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 import vtk
@@ -22,7 +22,7 @@ def type_label(class_name: str) -> str:
 class SceneObserver:
     """Calls `update` after nodes came, went or were renamed, until the widget is gone."""
 
-    EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndBatchProcessEvent", "EndCloseEvent", "EndImportEvent")
+    EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndCloseEvent", "EndImportEvent")
 
     def __init__(self, widget: QtCore.QObject, update: Callable[[], None]) -> None:
         self._widget, self._update = widget, update
@@ -52,7 +52,7 @@ class SceneObserver:
             tags, self._tags = self._tags, []
             for observed, tag in tags:
                 observed.RemoveObserver(tag)
-        elif not self._scene.IsBatchProcessing():
+        else:
             self._update()
 
 
@@ -103,8 +103,9 @@ class _NodeSelector(QtWidgets.QWidget):
             return False
         if any(node.IsA(hidden) for hidden in self.hideChildNodeTypes):
             return False
-        return all(not node.IsA(kind) or (node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name)))
-                   for kind, name, value in self._attributes)
+        wanted = [(name, value) for kind, name, value in self._attributes if node.IsA(kind)]
+        return all(node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name))
+                   for name, value in wanted)
 
     def _nodes(self) -> Iterator[Any]:
         seen = set()
@@ -136,7 +137,7 @@ class qMRMLNodeComboBox(_NodeSelector):
     nodeActivated = Signal(object)
     nodeAdded = Signal(object)
     nodeAddedByUser = Signal(object)
-    CPP_SIGNALS = {
+    CPP_SIGNALS: ClassVar = {
         "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged", "currentNodeChanged(bool)": "_currentNodeIsSet",
         "nodeActivated(vtkMRMLNode*)": "nodeActivated", "nodeAdded(vtkMRMLNode*)": "nodeAdded",
         "nodeAddedByUser(vtkMRMLNode*)": "nodeAddedByUser",
@@ -200,8 +201,10 @@ class qMRMLNodeComboBox(_NodeSelector):
         if node_id in self._ids:
             self._combo.setCurrentIndex(self._ids.index(node_id))
             self._select(node_id)
-        elif not node_id:
-            self._combo.setCurrentIndex(-1)
+        elif self.mrmlScene() is None:
+            self._id = node_id or ""    # kept until there is a scene
+        else:
+            self._combo.setCurrentIndex(0 if self.noneEnabled else -1)      # also for a node that is not offered
             self._select("")
 
     def setCurrentNode(self, node: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from PySide6 import QtCore, QtUiTools, QtWidgets
 
+from .emulation import PROPERTIES, property_names
 from .mrml_widgets import ALL_WIDGETS
 
 
@@ -13,6 +14,7 @@ class UiError(ValueError):
     """The .ui file names a class, property, signal or slot that does not exist."""
 
 
+PROPERTIES.update({cls: property_names(cls) for cls in ALL_WIDGETS})
 _CUSTOM = {cls.__name__: cls for cls in ALL_WIDGETS}
 # Properties that Qt Designer writes but that no class declares.
 _DESIGNER_ONLY = {"geometry", "sizePolicy", "leftMargin", "topMargin", "rightMargin", "bottomMargin", "margin",
@@ -27,12 +29,12 @@ def _class_of(name: str) -> type:
 
 
 def _check_properties(widget: ElementTree.Element) -> None:
-    meta = _class_of(widget.get("class", "")).staticMetaObject
+    cls = _class_of(widget.get("class", ""))
     for prop in widget.findall("property"):
         name = prop.get("name", "")
         if prop.get("stdset") == "0" or name in _DESIGNER_ONLY:
             continue
-        if meta.indexOfProperty(name) < 0:
+        if name not in PROPERTIES[cls]:
             raise UiError(f"{widget.get('class')} '{widget.get('name')}' has no property '{name}'")
 
 
@@ -55,9 +57,9 @@ def _split_connections(root: ElementTree.Element) -> list[tuple[str, str, str, s
     taken = []
     connections = root.find("connections")
     for connection in list(connections) if connections is not None else []:
-        sender, signal, receiver, slot = (connection.findtext(k) or "" for k in ("sender", "signal", "receiver", "slot"))
-        taken.append((sender, signal, receiver, slot))
-        connections.remove(connection)  # type: ignore[union-attr]
+        parts = [connection.findtext(key) or "" for key in ("sender", "signal", "receiver", "slot")]
+        taken.append((parts[0], parts[1], parts[2], parts[3]))
+        connections.remove(connection)
     return taken
 
 
