@@ -64,6 +64,11 @@ def run_peer(method: str, folder: Path, work: Path, args: argparse.Namespace) ->
     return used, out
 
 
+def without_folders(text: str) -> str:
+    """Absolute paths cut to their last name: a table tells nothing about the machine's folders."""
+    return re.sub(r"(?<![\w.])/[^\s'\"]*/([^\s'\"/]+)", r"\1", text)
+
+
 def fingerprint(folder: Path) -> str:
     """Hash of what the methods and the evaluator read, so that no result outlives its input."""
     digest = hashlib.sha256()
@@ -72,11 +77,14 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def run_one(method: str, name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Run, evaluate and remember one method on one input; a failure is a result with its reason."""
+def run_one(method: str, name: str, args: argparse.Namespace) -> dict[str, Any] | None:
+    """Run, evaluate and remember one method on one input; a failure is a result with its reason.
+
+    None where nothing is remembered and nothing may run.
+    """
     cache = args.out / "results" / method / f"{name}.json"
     inputs = args.out / "inputs"
-    key = {"method": method, "input": name, "input_sha256": fingerprint(inputs / name)}
+    key: dict[str, Any] = {"method": method, "input": name, "input_sha256": fingerprint(inputs / name)}
     if method == "ours":
         key["preset"] = args.preset
     key |= {"masks": True} if args.masks else {}
@@ -84,6 +92,8 @@ def run_one(method: str, name: str, args: argparse.Namespace) -> dict[str, Any]:
         known = dict(json.loads(cache.read_text()))
         if "failed" not in known and all(known.get(k) == v for k, v in key.items()):
             return known
+    if args.no_run:
+        return None
     if method == "identity":
         result: dict[str, Any] = evaluate(name, inputs, None)
     else:
@@ -95,7 +105,7 @@ def run_one(method: str, name: str, args: argparse.Namespace) -> dict[str, Any]:
         else:
             used, out = run_peer(method, inputs / name, work, args)
         ok = used["returncode"] == 0 and out.exists()
-        result = used | (evaluate(name, inputs, out) if ok else {"failed": last_line(work / "log.txt")[:200]})
+        result = used | (evaluate(name, inputs, out) if ok else {"failed": without_folders(last_line(work / "log.txt"))[:200]})
         if not args.keep:
             out.unlink(missing_ok=True)
     result |= key
@@ -111,6 +121,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--inputs", default=",".join(DEFAULT_INPUTS), help="names, comma separated")
     parser.add_argument("--methods", default=",".join(METHODS), help="names, comma separated")
     parser.add_argument("--rerun", default="", help="methods whose remembered results are dropped")
+    parser.add_argument("--no-run", action="store_true", help="only write the table of what is remembered")
     parser.add_argument("--preset", default="Default", help="preset of the method `ours`")
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data", help="real data")
     parser.add_argument("--python", default=sys.executable, help="interpreter for our command line")
@@ -140,9 +151,10 @@ def main() -> int:
     for method in methods:
         for name in names:
             result = run_one(method, name, args)
-            results.append(result)
-            print(plain(result), flush=True)
-    command = "python Testing/bench/run.py " + shlex.join(sys.argv[1:])
+            if result is not None:
+                results.append(result)
+                print(plain(result), flush=True)
+    command = "python Testing/bench/run.py " + without_folders(shlex.join(a for a in sys.argv[1:] if a != "--no-run"))
     args.results.write_text(markdown(results, command))
     print(f"\n{args.results} written")
     return 0

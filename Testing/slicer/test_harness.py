@@ -352,3 +352,25 @@ def test_an_error_in_a_panel_fails_the_test_that_caused_it(example: panel.Panel,
     with pytest.raises(app.SlotError, match="'NoneType' object has no attribute 'scale'"):
         panel.wait_until(lambda: False, 20)
     assert errors.take() == []
+
+
+def test_plot_view_draws_its_chart(scene: Any) -> None:
+    view, node = slicer.qMRMLPlotView(), scene.AddNewNodeByClass("vtkMRMLPlotViewNode")
+    view.setMRMLScene(scene)
+    view.setMRMLPlotViewNode(node)
+    assert view.pixmap.isNull()
+    chart = slicer.util.plot(np.column_stack([np.arange(5), np.arange(5) ** 2]), xColumnIndex=0, show=False)
+    node.SetPlotChartNodeID(chart.GetID())
+    assert (view.pixmap.width(), view.pixmap.height()) >= (360, 240)
+
+
+def test_sample_data_button_runs_the_module_s_own_generator() -> None:
+    import SampleData
+    register = SampleData.SampleDataLogic.registerCustomSampleDataSource
+    register(category="Harness", sampleName="Made", uris="generated:", fileNames="made.nrrd", nodeNames="Made",
+             customDownloader=lambda source: source.nodeNames)
+    assert SampleData.press("Made") == ["Made"]
+    with pytest.raises(ValueError, match="uris"):
+        register(sampleName="Faulty", customDownloader=print)
+    with pytest.raises(FileNotFoundError):
+        register(sampleName="Faulty", uris="generated:", fileNames="a", thumbnailFileName="no-such.png")

@@ -36,6 +36,16 @@ class Progress:
             self.timings_s[name] = self.timings_s.get(name, 0.0) + time.perf_counter() - began
             self._name, self._start, self._end = outer
 
+    @contextmanager
+    def share(self, start: float, end: float):
+        """Within the block, step(f) reports start + f * (end - start) of the whole, under the same stage name."""
+        outer = (self._start, self._end)
+        self._start, self._end = start, end
+        try:
+            yield self
+        finally:
+            self._start, self._end = outer
+
     def step(self, fraction: float, detail: str = "") -> None:
         """Report; raises Cancelled when the callback returned False."""
         if self._callback is None:

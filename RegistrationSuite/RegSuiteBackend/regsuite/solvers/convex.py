@@ -18,6 +18,10 @@ COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """theta of the published schedule, for costs scaled to a mean of 1 per cell (ours) and displacements in cells."""
 
 
+_BLOCK = 2048
+_SHIFT_BLOCK = 16
+
+
 @dataclass(frozen=True)
 class ConvexSettings:
     """cell_mm: size of a search cell; range_mm: largest displacement along each axis; consistency: symmetric updates."""
@@ -68,21 +72,27 @@ def _one_way(
 ) -> torch.Tensor:
     """Features (12, d, h, w) -> smoothed best displacement (3, d, h, w) in mm along (i, j, k)."""
     cost, mesh = cost_volume(f, m, f_weight, m_weight, reach)
-    shape = f.shape[1:]
     mesh_mm = mesh * torch.tensor(cell_mm[::-1], dtype=f.dtype, device=f.device)
-    flat = cost.view(len(mesh), -1)
     mean_cell = sum(cell_mm) / 3.0
-    scaled = mesh_mm / mean_cell
-    best = mesh_mm[flat.argmin(dim=0)].T.reshape(3, *shape)
-    u = box_mean(best, (1, 1, 1))
-    quadratic = scaled.square().sum(dim=1, keepdim=True)
+    u = _coupled_argmin(cost, mesh_mm, mean_cell, 0.0, torch.zeros(3, *f.shape[1:], dtype=f.dtype, device=f.device))
     for theta in COUPLING:
-        theta *= scale
-        coupled = torch.addmm(flat, scaled, u.reshape(3, -1) / mean_cell, alpha=-2.0 * theta)
-        coupled += theta * quadratic
-        best = mesh_mm[coupled.argmin(dim=0)].T.reshape(3, *shape)
-        u = box_mean(best, (1, 1, 1))
-    return u
+        u = _coupled_argmin(cost, mesh_mm, mean_cell, theta * scale, box_mean(u, (1, 1, 1)))
+    return box_mean(u, (1, 1, 1))
+
+
+def _coupled_argmin(cost: torch.Tensor, mesh_mm: torch.Tensor, cell: float, theta: float, u: torch.Tensor) -> torch.Tensor:
+    """v(x) = argmin over the mesh of cost + theta |v - u(x)|^2 in cells, (3, d, h, w) mm. In blocks that stay in the cache."""
+    flat, target = cost.view(len(mesh_mm), -1), u.reshape(3, -1) / cell
+    scaled = mesh_mm / cell
+    quadratic = theta * scaled.square().sum(dim=1, keepdim=True)
+    best = torch.empty(flat.shape[1], dtype=torch.long, device=u.device)
+    for start in range(0, flat.shape[1], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        energy = flat[:, block]
+        if theta > 0.0:
+            energy = torch.addmm(energy + quadratic, scaled, target[:, block], alpha=-2.0 * theta)
+        torch.argmin(energy, dim=0, out=best[block])
+    return mesh_mm[best].T.reshape(u.shape)
 
 
 def cost_volume(
@@ -100,13 +110,14 @@ def cost_volume(
     for n, (a, b, c) in enumerate(shifts):
         window = (slice(None), slice(rd + a, rd + a + d), slice(rh + b, rh + b + h), slice(rw + c, rw + c + w))
         torch.mul(f_weight[0], weight[window][0], out=known[n])
-        torch.mul((f - padded[window]).square_().mean(dim=0), known[n], out=cost[n])
+        torch.mean((f - padded[window]).square_(), dim=0, out=cost[n]).mul_(known[n])
     mean = cost.sum() / known.sum().clamp(min=1e-6)
-    cost += (1.0 - known) * mean
-    cost /= mean.clamp(min=1e-12)
+    cost.add_(known.neg_().add_(1.0).mul_(mean)).div_(mean.clamp(min=1e-12))
+    del known
     count = 1.0 / box_count((d, h, w), (1, 1, 1), f)
-    for _ in range(2):
-        cost = box_sum(cost, (1, 1, 1)).mul_(count)
+    for start in range(0, len(cost), _SHIFT_BLOCK):
+        block = cost[start : start + _SHIFT_BLOCK]
+        block.copy_(box_sum(box_sum(block, (1, 1, 1)).mul_(count), (1, 1, 1)).mul_(count))
     mesh = torch.tensor(shifts, dtype=f.dtype, device=f.device).flip(1)
     return cost, mesh
 

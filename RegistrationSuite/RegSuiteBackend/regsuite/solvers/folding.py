@@ -8,37 +8,48 @@ import torch
 
 from regsuite.ops.filters import box_mean, gaussian_smooth
 
+_CORNERS = tuple(itertools.product((0, 1), repeat=3))
 
-def corner_determinants(u: torch.Tensor, spacing: tuple[float, float, float]) -> torch.Tensor:
-    """(d-1, h-1, w-1) smallest of the eight one-sided Jacobian determinants at the corners of each lattice cell.
+
+def corner_determinants(
+    u: torch.Tensor, spacing: tuple[float, float, float], corners: tuple[tuple[int, ...], ...] = _CORNERS
+) -> torch.Tensor:
+    """(d-1, h-1, w-1) smallest of the one-sided Jacobian determinants at the (eight) corners of each lattice cell.
 
     u (3, d, h, w) mm along (i, j, k). Inside a cell the trilinear map's determinant is bounded by these to good accuracy:
     all positive means that the interpolated map does not fold there.
     """
     slopes = []
-    for component_axis in (2, 1, 0):
-        n = u.shape[component_axis + 1] - 1
-        slopes.append((u.narrow(component_axis + 1, 1, n) - u.narrow(component_axis + 1, 0, n)) / spacing[component_axis])
+    for component, axis in enumerate((2, 1, 0)):
+        n = u.shape[axis + 1] - 1
+        slope = (u.narrow(axis + 1, 1, n) - u.narrow(axis + 1, 0, n)).mul_(1.0 / spacing[axis])
+        slope[component] += 1.0
+        slopes.append(slope)
     shape = [n - 1 for n in u.shape[1:]]
     lowest = torch.full(shape, torch.inf, dtype=u.dtype, device=u.device)
-    for corner in itertools.product((0, 1), repeat=3):
+    for corner in corners:
         columns = []
         for axis, slope in zip((2, 1, 0), slopes, strict=True):
             window = tuple(slice(0, None) if a == axis else slice(corner[a], corner[a] + shape[a]) for a in range(3))
             columns.append(slope[(slice(None), *window)])
-        a, b, c = columns
-        ax, ay, az = 1.0 + a[0], a[1], a[2]
-        bx, by, bz = b[0], 1.0 + b[1], b[2]
-        cx, cy, cz = c[0], c[1], 1.0 + c[2]
-        det = ax * (by * cz - bz * cy) - ay * (bx * cz - bz * cx) + az * (bx * cy - by * cx)
-        lowest = torch.minimum(lowest, det)
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = columns
+        det = (by * cz).sub_(bz * cy).mul_(ax)
+        det.sub_((bx * cz).sub_(bz * cx).mul_(ay)).add_((bx * cy).sub_(by * cx).mul_(az))
+        torch.minimum(lowest, det, out=lowest)
     return lowest
 
 
-def unfold(u: torch.Tensor, spacing: tuple[float, float, float], least: float = 0.05, rounds: int = 60) -> tuple[torch.Tensor, int]:
+def unfold(
+    u: torch.Tensor,
+    spacing: tuple[float, float, float],
+    least: float = 0.05,
+    rounds: int = 40,
+    keep: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, int]:
     """Smooth u where a cell's determinant is below `least`, and only there, until none is; returns (u, cells that were below).
 
-    Each round blends u with its 3^3 mean in the neighbourhood of the bad cells; the neighbourhood grows while they persist.
+    Each round blends u with its 5^3 mean in the neighbourhood of the bad cells; the neighbourhood grows while they persist.
+    keep (d, h, w) in 0..1: nodes that give way little during the first half of the rounds (the organ beside a sliding wall).
     """
     first = 0
     if min(u.shape[1:]) < 2:
@@ -53,7 +64,9 @@ def unfold(u: torch.Tensor, spacing: tuple[float, float, float], least: float = 
         node = torch.zeros(1, *u.shape[1:], dtype=u.dtype, device=u.device)
         for a, b, c in itertools.product((0, 1), repeat=3):
             node[0, a : a + bad.shape[0], b : b + bad.shape[1], c : c + bad.shape[2]] += bad
-        reach = 0.7 + 0.1 * number
+        reach = 1.0 + 0.2 * number
         blend = (gaussian_smooth((node > 0).to(u.dtype), (reach, reach, reach)) * 2.0).clamp(max=1.0)
-        u = u + blend * (box_mean(u, (1, 1, 1)) - u)
+        if keep is not None and number < rounds // 2:
+            blend = blend * (1.0 - 0.9 * keep)
+        u = u + blend * (box_mean(u, (2, 2, 2)) - u)
     return u, first

@@ -6,7 +6,7 @@ fills the same box of space as the fixed image. The map is T(x) = T0(x + R u(x))
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,7 @@ from regsuite.geometry.grid import Grid, affine_lattice
 from regsuite.geometry.image import Image
 from regsuite.ops.filters import Matrices, apply_matrices, upsample_matrix
 from regsuite.ops.pyramid import at_spacing
-from regsuite.ops.sampling import normalise_matrix, sample_normalised
+from regsuite.ops.sampling import normalise_matrix, resample, sample_normalised
 from regsuite.transforms import AffineTransform, DisplacementField, Transform, compose
 
 
@@ -42,6 +42,18 @@ def canonical(image: Image) -> Image:
     return Image(data.contiguous(), Grid((size[2], size[1], size[0]), affine))
 
 
+def crop(image: Image, mask: Image, margin_mm: float) -> Image:
+    """The part of `image` around the non-zero voxels of `mask` (same grid) and `margin_mm` beyond."""
+    index = torch.nonzero(mask.data[0])
+    low, high = index.amin(dim=0).tolist(), index.amax(dim=0).tolist()
+    margin = [int(np.ceil(margin_mm / h)) for h in image.grid.spacing[::-1]]
+    first = [max(0, a - m) for a, m in zip(low, margin, strict=True)]
+    last = [min(n - 1, b + m) for n, b, m in zip(image.grid.shape, high, margin, strict=True)]
+    shape = (last[0] - first[0] + 1, last[1] - first[1] + 1, last[2] - first[2] + 1)
+    part = image.data[:, first[0] : last[0] + 1, first[1] : last[1] + 1, first[2] : last[2] + 1].contiguous()
+    return Image(part, image.grid.cropped((first[0], first[1], first[2]), shape))
+
+
 @dataclass(frozen=True)
 class Level:
     """One resolution: fixed and moving (1, D, H, W) with their grids, and the lattice the displacement lives on."""
@@ -51,7 +63,7 @@ class Level:
     start: np.ndarray  # 4x4 T0, world -> world
     lattice: tuple[int, int, int]
     weight: torch.Tensor | None = None  # (1, D, H, W) importance of each fixed voxel
-    _cache: dict = field(default_factory=dict, compare=False)
+    moving_weight: torch.Tensor | None = None  # the same for the moving voxels
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -124,18 +136,29 @@ def lattice_shape(grid: Grid, spacing_mm: float) -> tuple[int, int, int]:
 
 
 def make_level(
-    fixed: Image, moving: Image, start: np.ndarray, spacing_mm: float, lattice_mm: float, weight: Image | None = None
+    fixed: Image,
+    moving: Image,
+    start: np.ndarray,
+    spacing_mm: float,
+    lattice_mm: float,
+    weight: Image | None = None,
+    moving_weight: Image | None = None,
 ) -> Level:
-    """Both images at about `spacing_mm`, with a lattice of about `lattice_mm`."""
+    """Both images at about `spacing_mm`, with a lattice of about `lattice_mm`; the weights lie on their images' grids."""
     small = at_spacing(fixed, spacing_mm)
-    mask = None if weight is None else at_spacing(weight, spacing_mm).data
-    return Level(small, at_spacing(moving, spacing_mm), start, lattice_shape(small.grid, lattice_mm), mask)
+    masks = [None if w is None else at_spacing(w, spacing_mm).data for w in (weight, moving_weight)]
+    return Level(small, at_spacing(moving, spacing_mm), start, lattice_shape(small.grid, lattice_mm), masks[0], masks[1])
 
 
 def resize_displacement(u: torch.Tensor, lattice: tuple[int, int, int]) -> torch.Tensor:
     """u (3, d, h, w) mm onto another lattice over the same box of space, linearly."""
     d, h, w = (upsample_matrix(a, b, u) for a, b in zip(u.shape[1:], lattice, strict=True))
     return apply_matrices(u, (d, h, w))
+
+
+def sample_displacement(u: torch.Tensor, box: Grid, target: Grid) -> torch.Tensor:
+    """u (3, d, h, w) on a lattice that fills `box`, linearly at the voxels of `target`; the border value holds outside."""
+    return resample(Image(u, box.resized((int(u.shape[1]), int(u.shape[2]), int(u.shape[3])))), target).data
 
 
 def to_transform(u: torch.Tensor, fixed_grid: Grid, start: np.ndarray) -> Transform:

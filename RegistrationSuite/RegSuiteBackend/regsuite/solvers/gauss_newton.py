@@ -22,54 +22,72 @@ class RefineSettings:
     smoothness: float
     robust_gradient: float
     noise: float
-    affinity: float = 0.0
-    reach: float = 2.0
+    affinity: float = 1.0
+    reach: float = 0.7
     cg_iterations: int = 12
     tolerance_mm: float = 0.01
     max_step_voxels: float = 1.0
 
 
 class LocalCorrelation:
-    """LNCC of one level with everything that depends on the fixed image alone computed once."""
+    """LNCC of one level, E(u) = mean over voxels of w (1 - max(cc, 0)^2) / 2; what depends on the fixed image alone is kept.
+
+    cc(x) = (<f m> - <f><m>) / sqrt((var f + noise^2)(var m + noise^2)), <.> the mean over a box window *of the weighted voxels*:
+    with a mask as weight, what lies outside neither pulls nor leaks into the windows. The gradient is exact (adjoint windows);
+    the matrix is Gauss-Newton's for the locally normalised difference. Along an axis with thick voxels the force is damped by
+    sqrt(finest / spacing): linear interpolation between thick slices blurs, which looks like similarity and pulls between slices.
+    """
 
     def __init__(self, level: Level, radius: int, noise: float) -> None:
         self.level = level
         finest = min(level.spacing)
-        self.radius = tuple(0 if n == 1 else max(1, round(radius * finest / h)) for n, h in zip(level.fixed.grid.shape, level.spacing, strict=True))
-        self.norm = 1.0 / box_count(level.fixed.grid.shape, self.radius, level.fixed.data)
+        shape = level.fixed.grid.shape
+        self.radius = tuple(0 if n == 1 else max(1, round(radius * finest / h)) for n, h in zip(shape, level.spacing, strict=True))
+        self.weight = level.weight
+        count = box_count(shape, self.radius, level.fixed.data) if self.weight is None else box_sum(self.weight, self.radius)
+        self.norm = 1.0 / count.clamp(min=1e-3)
         self.noise2 = noise * noise
+        self.damping = [math.sqrt(finest / h) for h in reversed(level.spacing)]
         f = level.fixed.data
         self.mean_f = self._mean(f)
         self.var_f = (self._mean(f * f) - self.mean_f**2).clamp_(min=0.0).add_(self.noise2)
-        self.grad_f = gradient(f, level.spacing)
 
     def _mean(self, x: torch.Tensor) -> torch.Tensor:
-        return box_sum(x, self.radius).mul_(self.norm)
+        return box_sum(x if self.weight is None else x * self.weight, self.radius).mul_(self.norm)
+
+    def _adjoint(self, x: torch.Tensor) -> torch.Tensor:
+        x = x * self.norm
+        return box_sum(x if self.weight is None else x.mul_(self.weight), self.radius)
 
     def linearise(self, u: torch.Tensor) -> tuple[float, torch.Tensor, torch.Tensor]:
-        """Energy (mean of 1 - cc), force (3, d, h, w) = -dE/du and Gauss-Newton matrix (6, d, h, w) on the lattice."""
+        """Energy, force (3, d, h, w) = -dE/du and Gauss-Newton matrix (6, d, h, w): xx, yy, zz, xy, xz, yz on the lattice."""
         level = self.level
         coordinates = level.coordinates(u)
         m = level.warp(coordinates)
-        inside = ((coordinates.abs() <= 1.0).all(dim=0, keepdim=True)).to(m.dtype)
-        if level.weight is not None:
-            inside = inside * level.weight
+        weight = (coordinates.abs().amax(dim=0, keepdim=True) <= 1.0).to(m.dtype)
+        if self.weight is not None:
+            weight *= self.weight
+        if level.moving_weight is not None:
+            weight *= level.warp(coordinates, level.moving_weight)
+        del coordinates
         f = level.fixed.data
         mean_m = self._mean(m)
         var_m = (self._mean(m * m) - mean_m**2).clamp_(min=0.0).add_(self.noise2)
         a = torch.rsqrt(self.var_f * var_m)
         cc = (self._mean(f * m) - self.mean_f * mean_m) * a
-        b = cc / var_m
-        q = f * self._mean(a) - m * self._mean(b) + self._mean(b * mean_m - a * self.mean_f)
-        scale = self._mean(1.0 / var_m) * inside
+        energy = float(((1.0 - cc.clamp(min=0.0).square_()) * weight).sum() / (2.0 * weight.sum().clamp(min=1.0)))
+        agreement = cc.clamp(min=0.0)  # of E = (1 - cc^2) / 2 for cc > 0: windows that do not match lose their say
+        a *= agreement
+        b = cc.mul_(agreement).div_(var_m)
+        q = f * self._adjoint(a) - m * self._adjoint(b) + self._adjoint(b.mul_(mean_m).sub_(a.mul_(self.mean_f)))
+        scale = self._adjoint(agreement.div_(var_m)).mul_(weight)
         g = gradient(m, level.spacing)
-        q *= inside
-        force = level.pool(g * q)
+        for component, damping in enumerate(self.damping):
+            g[component] *= damping
+        force = level.pool(g * q.mul_(weight))
         gx, gy, gz = g[0], g[1], g[2]
         products = torch.stack([gx * gx, gy * gy, gz * gz, gx * gy, gx * gz, gy * gz])
-        matrix = level.pool(products.mul_(scale))
-        energy = float(((1.0 - cc) * inside).sum() / inside.sum().clamp(min=1.0))
-        return energy, force, matrix
+        return energy, force, level.pool(products.mul_(scale))
 
 
 def gradient(x: torch.Tensor, spacing: tuple[float, float, float]) -> torch.Tensor:
@@ -85,20 +103,20 @@ def gradient(x: torch.Tensor, spacing: tuple[float, float, float]) -> torch.Tens
     return out
 
 
-def refine(level: Level, u: torch.Tensor, settings: RefineSettings, progress: Progress, history: list, tag: str, wall: torch.Tensor | None = None) -> torch.Tensor:
-    """Minimise mean(1 - LNCC) + lambda mean(psi(|grad u|)) from u (3, d, h, w) mm on level.lattice; returns the new u."""
+def refine(level: Level, u: torch.Tensor, settings: RefineSettings, progress: Progress, history: list, tag: str) -> torch.Tensor:
+    """Minimise mean(1 - max(LNCC, 0)^2) / 2 + lambda mean(psi(grad u)) from u (3, d, h, w) mm on level.lattice; returns the new u."""
     similarity = LocalCorrelation(level, settings.window_radius, settings.noise)
     limit = settings.max_step_voxels * min(level.spacing)
     for iteration in range(settings.iterations):
         energy, force, matrix = similarity.linearise(u)
-        smooth = Smoothness(u, level.lattice_spacing, settings.smoothness, settings.robust_gradient, settings.affinity, settings.reach, wall)
+        smooth = Smoothness(u, level.lattice_spacing, settings.smoothness, settings.robust_gradient, settings.affinity, settings.reach)
         delta = solve(matrix, force - smooth.pull, smooth, settings.cg_iterations)
         length = delta.square().sum(dim=0, keepdim=True).sqrt_()
         delta *= (limit / length.clamp(min=1e-9)).clamp(max=1.0)
         u = u + delta
         change = float(length.mean())
         history.append({"stage": "refine", "level": tag, "iteration": iteration, "energy": energy, "change_mm": change})
-        progress.step((iteration + 1) / settings.iterations, f"{tag}, iteration {iteration + 1}, similarity {1.0 - energy:.4f}")
+        progress.step((iteration + 1) / settings.iterations, f"{tag}, iteration {iteration + 1}, mean squared correlation {1.0 - 2.0 * energy:.4f}")
         if not math.isfinite(change) or change < settings.tolerance_mm:
             break
     return u

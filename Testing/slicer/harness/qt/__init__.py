@@ -1,6 +1,7 @@
 """Stand-ins for the modules `qt` and `ctk` and for the qMRML and qSlicer widget classes of `slicer`."""
 from __future__ import annotations
 
+import ctypes
 import sys
 import types
 from pathlib import Path
@@ -30,9 +31,20 @@ def _qt_message(kind: QtCore.QtMsgType, context: QtCore.QMessageLogContext, text
         print(f"Qt: {text}", file=sys.stderr)
 
 
+def _keep_singletons_alive() -> None:
+    """PySide6 6.12 gives out None, True and False without counting the reference, trusting that they are immortal.
+
+    They are from Python 3.12 on; before, a few thousand calls free them and the interpreter dies.
+    """
+    if sys.version_info < (3, 12):
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
+
+
 def install(settings_dir: Path) -> QtWidgets.QApplication:
     """Create the QApplication, publish `qt`, `ctk` and the widgets of `slicer`; settings live in `settings_dir`."""
     import slicer
+    _keep_singletons_alive()
     QtCore.qInstallMessageHandler(_qt_message)
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
     application.setOrganizationName("Harness")

@@ -19,16 +19,28 @@ import numpy as np
 import torch
 
 from regsuite.errors import InputError
+from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
 from regsuite.ops.lungs import lung_mask
-from regsuite.ops.sampling import resample
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers import convex, folding, start
 from regsuite.solvers.device import choose_device
-from regsuite.solvers.frame import canonical, lattice_shape, make_level, resize_displacement, to_transform
+from regsuite.solvers.frame import (
+    canonical,
+    crop,
+    lattice_shape,
+    make_level,
+    resize_displacement,
+    sample_displacement,
+    to_transform,
+)
 from regsuite.solvers.gauss_newton import RefineSettings, refine
 from regsuite.transforms import AffineTransform, Transform
+
+_TRANSLATION_GAIN = 0.05  # ours: share of the cost a translation must save to be taken
+_MARGIN_MM = 12.0  # ours: box kept around a sliding region
+_JOINT_LATTICE_MM = 3.0  # ours: a sliding wall is resolved no finer than this, which bounds the size of the field
 
 
 @dataclass(frozen=True)
@@ -39,22 +51,23 @@ class LungConvexConfig(Config):
     range_mm: float = limited(32.0, 4.0, 96.0, "Largest motion the search looks for along each axis (paper: about 32)", "mm", advanced=False)
     cell_mm: float = limited(8.0, 4.0, 32.0, "Size of a search cell", "mm")
     finest_mm: float = limited(1.5, 0.5, 8.0, "Finest resolution used; finer images are averaged to it", "mm", advanced=False)
-    levels: int = limited(3, 1, 5, "Resolution levels of the refinement, each twice as coarse as the next")
-    coarse_iterations: int = limited(15, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
-    fine_iterations: int = limited(10, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
+    levels: int = limited(2, 1, 5, "Resolution levels of the refinement, each twice as coarse as the next; a sliding region gets one more")
+    coarse_iterations: int = limited(20, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
+    fine_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
     smoothness: float = limited(3.0, 0.01, 100.0, "Weight of smoothness against similarity", advanced=False)
     sliding_gradient: float = limited(0.2, 0.01, 10.0, "Change of displacement (mm per mm) beyond which smoothness yields to sliding")
-    sliding_wall: float = limited(1.0, 0.01, 1.0, "Share of smoothness kept across the border of the lungs (1 = no special treatment)")
+    sliding_smoothness: float = limited(0.5, 0.01, 1.0, "Share of the smoothness used inside a sliding region")
     window_voxels: int = limited(2, 1, 6, "Radius of the correlation window")
     noise: float = limited(0.01, 0.001, 0.5, "Contrast below which a window counts as noise, in shares of the intensity range")
     lungs: bool = option(True, "Find the lungs of chest CT when no mask is given")
-    outside_weight: float = limited(0.2, 0.0, 1.0, "Weight of what lies outside a given fixed mask")
+    sliding: bool = option(True, "Register inside and outside of the mask (or the lungs found) apart, so that they can slide", advanced=False)
+    outside_weight: float = limited(0.2, 0.0, 1.0, "Without sliding: weight of what lies outside a given fixed mask")
 
 
 PRESETS: dict[str, LungConvexConfig] = {
     "Default": LungConvexConfig(),
-    "Preview": LungConvexConfig(finest_mm=3.0, levels=2, coarse_iterations=10, fine_iterations=6),
-    "Best": LungConvexConfig(finest_mm=1.0, levels=4, coarse_iterations=25, fine_iterations=25),
+    "Preview": LungConvexConfig(finest_mm=2.5, coarse_iterations=10, fine_iterations=8),
+    "Best": LungConvexConfig(finest_mm=1.0, levels=3, coarse_iterations=25, fine_iterations=25),
 }
 
 
@@ -79,30 +92,70 @@ def register(
     """
     config = config or LungConvexConfig()
     reporter = Progress(progress)
-    where = choose_device(device)
     warnings: list[str] = []
     history: list[dict[str, Any]] = []
     with torch.no_grad():
         with reporter.stage("start", 0.0, 0.1):
-            target, source = canonical(_prepared(fixed, "fixed").to(where)), _prepared(moving, "moving").to(where)
-            lungs = _lungs(fixed, fixed_mask, config, where)
-            weight = _weight(fixed_mask, config, where)
-            matrix = _linear_start(target, source, initial, config, warnings, reporter)
+            pair = _load(fixed, moving, fixed_mask, moving_mask, config, choose_device(device))
+            pair.start = _linear_start(pair, initial, config, warnings, reporter)
         with reporter.stage("search", 0.1, 0.3):
-            u = _search(target, source, matrix, config, reporter)
+            u = _search(pair, config, reporter)
         with reporter.stage("refine", 0.3, 0.97):
-            u, status = _refine(target, source, matrix, u, weight, moving_mask, lungs, config, reporter, history)
+            u = _refine_regions(pair, u, config, reporter, history)
         with reporter.stage("unfold", 0.97, 1.0):
-            spacing = target.grid.resized(_shape(u)).spacing[::-1]
-            u, folded = folding.unfold(u, tuple(float(h) for h in spacing))  # type: ignore[arg-type]
+            keep = None if pair.region is None else (sample_displacement(pair.region.data, pair.fixed.grid, _lattice(pair, u))[0] > 0.5).float()
+            spacing = _lattice(pair, u).spacing[::-1]
+            u, folded = folding.unfold(u, (float(spacing[0]), float(spacing[1]), float(spacing[2])), keep=keep)
             if folded:
                 history.append({"stage": "unfold", "level": "", "iteration": 0, "energy": float(folded)})
-    transform = to_transform(u.cpu(), target.grid, matrix)
-    return Result(transform, status, config, tuple(history), dict(reporter.timings_s), str(where), seed, tuple(warnings))
+    settled = all(row["change_mm"] < 0.1 * pair.finest(config) for row in history if row.get("last"))
+    status = Status.CONVERGED if settled else Status.REACHED_LIMIT
+    transform = to_transform(u.cpu(), pair.fixed.grid, pair.start)
+    return Result(transform, status, config, tuple(history), dict(reporter.timings_s), str(pair.device), seed, tuple(warnings))
 
 
-def _shape(u: torch.Tensor) -> tuple[int, int, int]:
-    return int(u.shape[1]), int(u.shape[2]), int(u.shape[3])
+@dataclass
+class _Pair:
+    """The prepared inputs: fixed and its masks on canonical axes, moving as it lies, all scaled to 0..1, on one device."""
+
+    fixed: Image
+    moving: Image
+    region: Image | None  # binary: what may slide against the rest
+    weight: Image | None  # importance when nothing slides
+    moving_weight: Image | None
+    device: torch.device
+    start: np.ndarray
+
+    def finest(self, config: LungConvexConfig) -> float:
+        """mm of the finest level."""
+        return max(config.finest_mm, float(min(self.fixed.grid.spacing.min(), self.moving.grid.spacing.min())))
+
+
+def _load(
+    fixed: Image, moving: Image, fixed_mask: Image | None, moving_mask: Image | None, config: LungConvexConfig, device: torch.device
+) -> _Pair:
+    target, source = canonical(_prepared(fixed, "fixed").to(device)), _prepared(moving, "moving").to(device)
+    mask = None if fixed_mask is None else canonical(_binary(fixed_mask, "fixed mask").to(device))
+    region = weight = None
+    if mask is not None and config.sliding:
+        region = mask
+    elif mask is not None:
+        weight = mask.with_data(mask.data + (1.0 - mask.data) * config.outside_weight)
+    elif config.lungs and config.sliding:
+        region = lung_mask(canonical(fixed.with_data(fixed.data.float()).to(device)))
+    moving_weight = None if moving_mask is None else _binary(moving_mask, "moving mask").to(device)
+    return _Pair(target, source, region, weight, moving_weight, device, np.eye(4))
+
+
+def _binary(mask: Image, name: str) -> Image:
+    data = (mask.data[:1] > 0.5).float()
+    if not bool(data.any()):
+        raise InputError(f"The {name} is empty; expected at least one voxel above 0.5.")
+    return mask.with_data(data)
+
+
+def _lattice(pair: _Pair, u: torch.Tensor) -> Grid:
+    return pair.fixed.grid.resized((int(u.shape[1]), int(u.shape[2]), int(u.shape[3])))
 
 
 def _prepared(image: Image, name: str) -> Image:
@@ -116,91 +169,86 @@ def _prepared(image: Image, name: str) -> Image:
         low, high = float(data.min()), float(data.max())
     if not np.isfinite(low + high) or high <= low:
         raise InputError(f"The {name} image is constant ({low:g} everywhere) or not finite; expected an image with contrast.")
-    return image.with_data(((data.clamp(low, high) - low) / (high - low)))
-
-
-def _lungs(fixed: Image, mask: Image | None, config: LungConvexConfig, where: torch.device) -> Image | None:
-    if mask is not None:
-        return canonical(mask.with_data((mask.data > 0.5).float()).to(where))
-    return lung_mask(canonical(fixed.with_data(fixed.data.float()).to(where))) if config.lungs else None
-
-
-def _weight(mask: Image | None, config: LungConvexConfig, where: torch.device) -> Image | None:
-    if mask is None:
-        return None
-    inside = (mask.data > 0.5).float()
-    return canonical(mask.with_data(inside + (1.0 - inside) * config.outside_weight).to(where))
+    return image.with_data((data.clamp(low, high) - low) / (high - low))
 
 
 def _linear_start(
-    fixed: Image, moving: Image, initial: Transform | None, config: LungConvexConfig, warnings: list[str], reporter: Progress
+    pair: _Pair, initial: Transform | None, config: LungConvexConfig, warnings: list[str], reporter: Progress
 ) -> np.ndarray:
     if initial is not None:
         if not isinstance(initial, AffineTransform):
             raise InputError("The initial transform must be rigid or affine; found a deformable one.")
         return np.array(initial.matrix)
     matrix = np.eye(4)
-    if start.overlap_fraction(fixed, moving) <= 0.0:
-        matrix = start.centring(fixed, moving)
+    if start.overlap_fraction(pair.fixed, pair.moving) <= 0.0:
+        matrix = start.centring(pair.fixed, pair.moving)
         warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
-    if min(fixed.grid.shape) > 1:
+    if min(pair.fixed.grid.shape) > 1:
         reporter.step(0.5, "translation")
-        moved, gain = start.best_translation(fixed, moving, matrix, config.cell_mm)
-        if gain > 0.05:
+        moved, gain = start.best_translation(pair.fixed, pair.moving, matrix, config.cell_mm)
+        if gain > _TRANSLATION_GAIN:
             matrix = moved
     return matrix
 
 
-def _search(fixed: Image, moving: Image, matrix: np.ndarray, config: LungConvexConfig, reporter: Progress) -> torch.Tensor:
-    level = make_level(fixed, moving, matrix, config.cell_mm / 3.0, config.cell_mm)
+def _search(pair: _Pair, config: LungConvexConfig, reporter: Progress) -> torch.Tensor:
+    level = make_level(pair.fixed, pair.moving, pair.start, config.cell_mm / 3.0, config.cell_mm)
     if not config.search:
-        return torch.zeros(3, *level.lattice, device=fixed.data.device)
+        return torch.zeros(3, *level.lattice, device=pair.device)
     return convex.search(level, convex.ConvexSettings(config.cell_mm, config.range_mm), reporter)
+
+
+def _refine_regions(
+    pair: _Pair, u: torch.Tensor, config: LungConvexConfig, reporter: Progress, history: list[dict[str, Any]]
+) -> torch.Tensor:
+    """One refinement, or, with a sliding region, one outside it and one inside, put together at about the finest resolution."""
+    if pair.region is None:
+        return _refine(pair.fixed, pair.weight, pair.moving_weight, pair, u, config, reporter, history, (0.3, 0.97))
+    rest = pair.region.with_data(1.0 - pair.region.data)
+    outside = _refine(pair.fixed, rest, None, pair, u, config, reporter, history, (0.3, 0.7))
+    fixed, region = crop(pair.fixed, pair.region, _MARGIN_MM), crop(pair.region, pair.region, _MARGIN_MM)
+    cells = lattice_shape(fixed.grid, config.cell_mm)
+    near = sample_displacement(u, pair.fixed.grid, fixed.grid.resized(cells))
+    inside = _refine(fixed, region, pair.moving_weight, pair, near, config, reporter, history, (0.7, 0.97), config.sliding_smoothness, 1)
+    grid = pair.fixed.grid.resized(lattice_shape(pair.fixed.grid, max(pair.finest(config), _JOINT_LATTICE_MM)))
+    belongs = sample_displacement(pair.region.data, pair.fixed.grid, grid) > 0.5
+    return torch.where(belongs, sample_displacement(inside, fixed.grid, grid), sample_displacement(outside, pair.fixed.grid, grid))
 
 
 def _refine(
     fixed: Image,
-    moving: Image,
-    matrix: np.ndarray,
-    u: torch.Tensor,
     weight: Image | None,
-    moving_mask: Image | None,
-    lungs: Image | None,
+    moving_weight: Image | None,
+    pair: _Pair,
+    u: torch.Tensor,
     config: LungConvexConfig,
     reporter: Progress,
     history: list[dict[str, Any]],
-) -> tuple[torch.Tensor, Status]:
-    finest = max(config.finest_mm, float(min(fixed.grid.spacing.min(), moving.grid.spacing.min())))
-    plan = [finest * 2**n for n in reversed(range(config.levels))]
+    span: tuple[float, float],
+    softness: float = 1.0,
+    extra_levels: int = 0,
+) -> torch.Tensor:
+    """All levels over the box of `fixed`, from u (mm on a lattice that fills that box)."""
+    finest = pair.finest(config)
+    plan = [finest * 2**n for n in reversed(range(config.levels + extra_levels))]
     cost = np.cumsum([0.0] + [(1.0 / h) ** 3 for h in plan])
-    status = Status.CONVERGED
+    share = span[0] + (span[1] - span[0]) * cost / cost[-1]
     for number, spacing in enumerate(plan):
         last = number == len(plan) - 1
-        lattice_mm = 2.0 * spacing if last else spacing
-        level = make_level(fixed, moving, matrix, spacing, lattice_mm, weight)
+        lattice_mm = 2.0 * finest if last else spacing
+        level = make_level(fixed, pair.moving, pair.start, spacing, lattice_mm, weight, moving_weight)
         settings = RefineSettings(
             iterations=config.fine_iterations if last else config.coarse_iterations,
             window_radius=config.window_voxels,
-            smoothness=config.smoothness * min(1.0, 2.0 * finest / lattice_mm),
+            smoothness=softness * config.smoothness * min(1.0, 2.0 * finest / lattice_mm),
             robust_gradient=config.sliding_gradient,
             noise=config.noise,
-            affinity=1.0,
-            reach=0.7,
         )
-        wall = _wall(lungs, level.lattice_grid, config)
-        with reporter.stage("refine", 0.3 + 0.67 * cost[number] / cost[-1], 0.3 + 0.67 * cost[number + 1] / cost[-1]):
-            u = refine(level, resize_displacement(u, level.lattice), settings, reporter, history, f"{spacing:.3g} mm", wall)
-        if last and settings.iterations and history and history[-1]["change_mm"] > 0.1 * finest:
-            status = Status.REACHED_LIMIT
-    return u, status
-
-
-def _wall(lungs: Image | None, grid: Any, config: LungConvexConfig) -> torch.Tensor | None:
-    """(d, h, w) smoothness weight of the lattice: `sliding_wall` on nodes at the lungs' border, 1 elsewhere."""
-    if lungs is None or config.sliding_wall >= 1.0:
-        return None
-    share = resample(lungs, grid).data[0]
-    return torch.where((share > 0.02) & (share < 0.98), config.sliding_wall, 1.0)
+        with reporter.share(share[number], share[number + 1]):
+            u = refine(level, resize_displacement(u, level.lattice), settings, reporter, history, f"{spacing:.3g} mm")
+        if last and settings.iterations:
+            history[-1]["last"] = True
+    return u
 
 
 Config = LungConvexConfig  # type: ignore[misc,assignment]  # the registry reads module.Config

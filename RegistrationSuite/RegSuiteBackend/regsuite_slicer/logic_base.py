@@ -1,0 +1,282 @@
+"""The logic that all panels share: nodes -> files -> worker -> nodes, for the panel's buttons and for the Python console alike."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from regsuite.errors import RegSuiteError
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+from slicer.util import VTKObservationMixin
+
+from regsuite_slicer import advanced, install, nodes, results, world
+from regsuite_slicer.job import Job, JobCancelled, JobError, JobState, Progress, wait_for
+from regsuite_slicer.jobs import WorkerPool, shared_pool
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input node of a panel.
+
+    parameter: its name in the parameter node; entry: its name in the worker's request; kind: "volume", "labels" or "points";
+    label: how messages call it; of: for labels, the parameter of the volume on whose grid a segmentation is put.
+    """
+
+    parameter: str
+    entry: str
+    kind: str
+    label: str
+    required: bool = False
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class PanelSpec:
+    """What makes a panel differ from the others.
+
+    methods: key -> member of the parameter node that holds the method's settings; inputs: in the order of the panel;
+    pairs: parameters that are given together or not at all.
+    """
+
+    methods: Mapping[str, str]
+    inputs: tuple[Input, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Called from the event loop; exactly one of the last three ends a run."""
+
+    progress: Callable[[Progress], None] | None = None
+    finished: Callable[[results.SceneResult], None] | None = None
+    failed: Callable[[JobError], None] | None = None
+    cancelled: Callable[[JobError], None] | None = None
+
+
+class Run(VTKObservationMixin):
+    """One job from nodes to nodes. The scene is changed once, at the very end, and only when there is a result.
+
+    The work is cut into steps with the event loop in between. Closing the scene cancels the run. `result`, `error` and `state`
+    tell how it ended; `overview` is the page of pictures as PNG bytes.
+    """
+
+    def __init__(
+        self, spec: PanelSpec, inputs: Mapping[str, Any], outputs: results.RequestNodes, request: Mapping[str, Any],
+        pool: WorkerPool, listeners: Listeners,
+    ) -> None:  # fmt: skip
+        VTKObservationMixin.__init__(self)
+        self.state = JobState.RUNNING
+        self.result: results.SceneResult | None = None
+        self.error: JobError | None = None
+        self.overview = b""
+        self.job: Job | None = None
+        self._spec, self._inputs, self._outputs, self._request = spec, dict(inputs), outputs, dict(request)
+        self._pool, self._listeners, self._cancelling = pool, listeners, False
+        self._steps = self._prepare()
+        self.folder = Path(tempfile.mkdtemp(prefix="regsuite-", dir=slicer.app.temporaryPath))
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, lambda *_: self.cancel())
+        self._later()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, whichever way."""
+        return self.state is not JobState.RUNNING
+
+    @property
+    def log(self) -> str:
+        """What the worker said besides its answers, the last lines of it."""
+        return "\n".join(self.job.log) if self.job is not None else ""
+
+    def cancel(self) -> None:
+        """Stop within a second and leave everything as it was; nothing happens when the run has ended."""
+        self._cancelling = True
+        if self.job is not None:
+            self.job.cancel()
+
+    def wait(self, timeout_s: float | None = None) -> results.SceneResult:
+        """For scripts: return the result. Raises JobError, JobCancelled, or TimeoutError after `timeout_s` (then cancelled)."""
+        wait_for(lambda: self.ended, timeout_s, self.cancel)
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self.result
+
+    def _later(self) -> None:
+        qt.QTimer.singleShot(0, self._next)
+
+    def _next(self) -> None:
+        """One step; then back to the event loop."""
+        if self.ended:
+            return
+        try:
+            if self._cancelling:
+                raise JobCancelled()
+            next(self._steps)
+        except StopIteration:
+            return
+        except JobError as error:
+            self._end(error)
+        except RegSuiteError as error:
+            self._end(JobError(str(error), "input"))
+        except Exception as error:  # a bug of ours must not leave a run that never ends
+            self._end(JobError(f"Unexpected {type(error).__name__}: {error}", "internal"))
+            raise
+        else:
+            self._later()
+
+    def _prepare(self) -> Iterator[None]:
+        """Write the inputs, one a step, and hand the job to a worker."""
+        written: dict[str, Any] = {}
+        given = [item for item in self._spec.inputs if self._inputs.get(item.parameter) is not None]
+        for item in given:
+            self._tell(Progress(0.0, _("Preparing"), item.label))
+            yield
+            node = self._inputs[item.parameter]
+            if not in_scene(node):
+                raise JobError(_("The {label} was removed before it could be read.").format(label=item.label), "input")
+            path = self.folder / f"{item.entry}.{'csv' if item.kind == 'points' else 'nrrd'}"
+            written[item.parameter] = self._write(item, node, path, written)
+            self._request[item.entry] = str(path)
+        self._tell(Progress(0.0, _("Starting")))
+        self.job = self._pool.submit(
+            {**self._request, "out": str(self.folder / "out")},
+            on_progress=self._tell,
+            on_finished=self._arrived,
+            on_failed=self._end,
+            on_cancelled=self._end,
+        )
+
+    def _write(self, item: Input, node: Any, path: Path, written: Mapping[str, Any]) -> Any:
+        ignore = self._outputs.transform  # an earlier preview is no part of where the moving volume lies
+        if item.kind == "volume":
+            return nodes.export_volume(node, path, ignore=ignore)
+        if item.kind == "labels":
+            return nodes.export_labels(node, written[item.of], path, ignore=ignore)
+        return nodes.export_points(node, path, ignore=ignore)
+
+    def _arrived(self, answer: Mapping[str, Any]) -> None:
+        """The worker has written a result: from here on cancelling comes too late, except by closing the scene."""
+        self._steps = self._deliver()
+        self._tell(Progress(1.0, _("Loading the result")))
+        self._later()
+
+    def _deliver(self) -> Iterator[None]:
+        yield
+        out = self.folder / "out"
+        overview = out / "overview.png"
+        self.overview = overview.read_bytes() if overview.is_file() else b""
+        self._end(results.apply_result(self._outputs, out))
+
+    def _tell(self, progress: Progress) -> None:
+        if self._listeners.progress is not None and not self._cancelling:
+            self._listeners.progress(progress)
+
+    def _end(self, outcome: results.SceneResult | JobError) -> None:
+        if self.ended:
+            return
+        self.removeObservers()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(outcome, JobCancelled):
+            self.error, self.state, listener = outcome, JobState.CANCELLED, self._listeners.cancelled
+        elif isinstance(outcome, JobError):
+            self.error, self.state, listener = outcome, JobState.FAILED, self._listeners.failed
+        else:
+            self.result, self.state, listener = outcome, JobState.FINISHED, self._listeners.finished
+        if listener is not None:
+            listener(outcome)  # type: ignore[arg-type]
+
+
+class RegistrationLogic(ScriptedLoadableModuleLogic):
+    """Base of the panels' logics: a derived class names its SPEC and PARAMETERS (the parameter node's class)."""
+
+    SPEC: PanelSpec
+    PARAMETERS: Any
+
+    def __init__(self, pool: WorkerPool | None = None) -> None:
+        """pool: whose workers do the jobs (default: the pool that all panels share)."""
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.pool = pool or shared_pool()
+
+    def getParameterNode(self) -> Any:
+        """The typed parameter node of the module; it is saved with the scene."""
+        return self.PARAMETERS(super().getParameterNode())
+
+    def missing(self, inputs: Mapping[str, Any], outputs: results.RequestNodes) -> str:
+        """What is missing or wrong before a run can start, as one sentence for the user; "" when nothing is."""
+        for item in self.SPEC.inputs:
+            node = inputs.get(item.parameter)
+            if node is None and item.required:
+                return _("Select the {label}.").format(label=item.label)
+            if node is not None and item.kind == "volume" and node.GetImageData() is None:
+                return _("The {label} '{name}' is empty; select one with voxels.").format(label=item.label, name=node.GetName())
+        labels = {item.parameter: item.label for item in self.SPEC.inputs}
+        for pair in self.SPEC.pairs:
+            given = [inputs.get(name) is not None for name in pair]
+            if given[0] != given[1]:
+                has, lacks = (labels[name] for name in (pair if given[0] else pair[::-1]))
+                return _("Select the {lacks} as well, or no {has}.").format(lacks=lacks, has=has)
+        if outputs.fixed is outputs.moving:
+            return _("Fixed and moving volume are the same; select two different ones.")
+        try:
+            world.check_outputs(outputs.fixed, outputs.moving, outputs.transform, outputs.volume)
+        except RegSuiteError as error:
+            return str(error)
+        return ""
+
+    def begin(
+        self, inputs: Mapping[str, Any], outputs: results.RequestNodes, *, method: str, preset: str = "Default",
+        settings: Mapping[str, Any] | None = None, device: str = "auto", seed: int = 0, listeners: Listeners | None = None,
+    ) -> Run:  # fmt: skip
+        """Start a run: inputs are nodes by parameter name, settings change single values of the preset.
+
+        Raises JobError when something is missing or torch is not there and was not installed.
+        """
+        reason = self.missing(inputs, outputs)
+        if reason:
+            raise JobError(reason, "input")
+        values = advanced.preset_values(method, preset)
+        unknown = [name for name in settings or {} if name not in values]
+        if unknown:
+            raise JobError(f"Unknown setting '{unknown[0]}'; expected one of {', '.join(values)}.", "input")
+        outcome = install.ensure_torch()
+        if not outcome.ready:
+            raise JobError(outcome.message, "torch")
+        request = {
+            "command": "register", "method": method, "preset": preset, "settings": dict(settings or {}), "device": device, "seed": seed,
+        }  # fmt: skip
+        return Run(self.SPEC, inputs, outputs, request, self.pool, listeners or Listeners())
+
+    def inputsOf(self, parameters: Any) -> dict[str, Any]:
+        """Parameter name -> node (or None) of the panel's inputs."""
+        return {item.parameter: getattr(parameters, item.parameter) for item in self.SPEC.inputs}
+
+    def outputsOf(self, parameters: Any) -> results.RequestNodes:
+        """The nodes that a run from the panel reads from and writes to."""
+        return results.RequestNodes(
+            fixed=parameters.fixedVolume,
+            moving=parameters.movingVolume,
+            transform=parameters.outputTransform,
+            volume=parameters.outputVolume,
+            table=parameters.verdictTable,
+        )
+
+    def beginFromParameters(self, parameters: Any, listeners: Listeners) -> Run:
+        """Start a run with what the panel shows."""
+        pack = getattr(parameters, self.SPEC.methods[parameters.method])
+        settings = advanced.changed_settings(parameters.method, parameters.preset, pack)
+        return self.begin(
+            self.inputsOf(parameters), self.outputsOf(parameters), method=parameters.method, preset=parameters.preset,
+            settings=settings, listeners=listeners,
+        )  # fmt: skip
+
+
+def in_scene(node: Any) -> bool:
+    """Whether the node still is in the scene."""
+    return node is not None and node.GetScene() is not None and slicer.mrmlScene.GetNodeByID(node.GetID() or "") is node

@@ -1,0 +1,72 @@
+"""Sample data that is made, not downloaded: phantoms of regsuite, drawn by a process of their own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from regsuite_slicer import install, nodes
+from regsuite_slicer.job import JobError, wait_for
+from regsuite_slicer.worker_process import environment, python_program, read_bytes
+
+_MAKE = (
+    "import json, sys; from pathlib import Path; from regsuite.pipeline.phantom import run_phantom; "
+    "wanted = json.loads(sys.argv[1]); size = wanted['size'] and tuple(wanted['size']); "
+    "run_phantom(wanted['name'], Path(wanted['out']), seed=wanted['seed'], size=size)"
+)
+
+
+def load_phantom(name: str, names: dict[str, str], seed: int = 0, size: tuple[int, int, int] | None = None) -> dict[str, Any]:
+    """Make a phantom and put it into the scene; the window repaints meanwhile, for some seconds.
+
+    names: which of "fixed", "moving", "fixed_landmarks", "moving_landmarks" to load -> the nodes' names; size: voxels (i, j, k).
+    Returns the nodes under the same keys. Raises JobError with one sentence when it cannot be made.
+    """
+    outcome = install.ensure_torch()
+    if not outcome.ready:
+        raise JobError(outcome.message, "torch")
+    folder = Path(tempfile.mkdtemp(prefix="regsuite-phantom-", dir=slicer.app.temporaryPath))
+    try:
+        wanted = {"name": name, "out": str(folder / "data"), "seed": seed, "size": size}
+        run_python(_MAKE, json.dumps(wanted), _("The sample data could not be made"))
+        return {key: _load(folder / "data", key, title) for key, title in names.items()}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_python(code: str, argument: str, failure: str) -> None:
+    """Run a piece of Python beside regsuite and wait for it, the window repainting; JobError "FAILURE: last line" when it fails."""
+    process = qt.QProcess()
+    process.setProcessEnvironment(environment())
+    process.start(python_program(), ["-c", code, argument])
+    wait_for(lambda: process.state() == qt.QProcess.NotRunning, None, process.kill)
+    if process.exitStatus() != qt.QProcess.NormalExit or process.exitCode() != 0:
+        said = read_bytes(process.readAllStandardError()).decode("utf-8", "replace").strip().splitlines()
+        raise JobError(f"{failure}: {said[-1] if said else process.errorString()}")
+
+
+def _load(folder: Path, key: str, title: str) -> Any:
+    if not key.endswith("landmarks"):
+        node = nodes.import_volume(folder / f"{key}.nrrd", name=title)
+        node.GetDisplayNode().SetAutoWindowLevel(False)
+        node.GetDisplayNode().SetWindowLevelMinMax(-1000.0, 400.0)
+        return node
+    with nodes.private_scene() as scene:
+        read = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "import")
+        storage = slicer.vtkMRMLMarkupsJsonStorageNode()
+        storage.SetFileName(str(folder / f"{key}.mrk.json"))
+        if not storage.ReadData(read):
+            raise JobError(f"The sample landmarks '{key}' cannot be read.")
+        points = slicer.util.arrayFromMarkupsControlPoints(read)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", slicer.mrmlScene.GenerateUniqueName(title))
+    slicer.util.updateMarkupsControlPointsFromArray(node, points)
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetVisibility(False)  # two hundred points would hide the images
+    return node
