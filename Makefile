@@ -39,4 +39,5 @@ $(STAMP): pyproject.toml constraints.txt
 $(BENCH_STAMP): Testing/bench/requirements.txt
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet -r Testing/bench/requirements.txt
+	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps -r Testing/bench/requirements-no-deps.txt
 	touch $@

@@ -144,7 +144,10 @@ def test_declined(extension: bool) -> None:
             "NewConnectionError: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution",
             State.OFFLINE,
         ),
-        ("error: Request failed after 3 retries\n  Caused by: dns error: failed to lookup address information", State.OFFLINE),
+        (
+            "error: Request failed after 3 retries\n  Caused by: dns error: failed to lookup address information",
+            State.OFFLINE,
+        ),
         ("ReadTimeoutError: Read timed out.", State.OFFLINE),
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", State.FAILED),
         ("ERROR: No matching distribution found for torch>=2.4", State.FAILED),
@@ -169,10 +172,14 @@ def test_extension_installs_but_the_import_fails() -> None:
         raise OSError("[WinError 1114] A dynamic link library (DLL) initialization routine failed")
 
     world.installTorch = install_torch  # type: ignore[method-assign]
-    world.tried = Tried(1, "Traceback ...\nOSError: [WinError 1114] Error loading c10.dll or one of its dependencies.\n")
+    world.tried = Tried(
+        1, "Traceback ...\nOSError: [WinError 1114] Error loading c10.dll or one of its dependencies.\n"
+    )
     outcome = world.installer().ensure()
     assert outcome.state is State.BROKEN
-    assert "does not start (OSError: [WinError 1114] Error loading c10.dll or one of its dependencies)" in outcome.message
+    assert (
+        "does not start (OSError: [WinError 1114] Error loading c10.dll or one of its dependencies)" in outcome.message
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +190,9 @@ def test_extension_installs_but_the_import_fails() -> None:
         ({}, set(), {"torch"}, "a folder without code"),
     ],
 )
-def test_partial_is_seen_and_repaired(records: dict[str, str], files: set[str], leftovers: set[str], detail: str) -> None:
+def test_partial_is_seen_and_repaired(
+    records: dict[str, str], files: set[str], leftovers: set[str], detail: str
+) -> None:
     world = World()
     world.records, world.files, world.leftovers = records | {"safetensors": "0.4"}, files | {"safetensors"}, leftovers
     outcome = world.installer().check()
@@ -221,8 +230,18 @@ def test_broken_is_repaired_on_demand_only() -> None:
         ("ModuleNotFoundError: No module named 'torch'", 1, State.MISSING, "torch"),
         ("ModuleNotFoundError: No module named 'safetensors'", 1, State.MISSING, "safetensors"),
         ("ModuleNotFoundError: No module named 'torch._C'", 1, State.PARTIAL, "'torch._C' is not there"),
-        ("ModuleNotFoundError: No module named 'typing_extensions'", 1, State.PARTIAL, "'typing_extensions' is not there"),
-        ("ImportError: DLL load failed while importing _C", 1, State.BROKEN, "ImportError: DLL load failed while importing _C"),
+        (
+            "ModuleNotFoundError: No module named 'typing_extensions'",
+            1,
+            State.PARTIAL,
+            "'typing_extensions' is not there",
+        ),
+        (
+            "ImportError: DLL load failed while importing _C",
+            1,
+            State.BROKEN,
+            "ImportError: DLL load failed while importing _C",
+        ),
         ("AttributeError: module 'torch' has no attribute 'version'", 1, State.BROKEN, "no attribute 'version'"),
         ("", -11, State.BROKEN, "it crashed"),
     ],

@@ -63,7 +63,11 @@ def write_folder(folder: Path, maps: bool = False) -> DisplacementField:
     moving = slicer.util.arrayFromVolume(slicer.util.getNode("Moving CT"))
     write_transform(transform, folder / "transform.h5")
     write_image(
-        apply(transform, Image(torch.tensor(moving[None].astype(np.float32)), grid), Image(torch.zeros(1, *grid.shape), grid)),
+        apply(
+            transform,
+            Image(torch.tensor(moving[None].astype(np.float32)), grid),
+            Image(torch.zeros(1, *grid.shape), grid),
+        ),
         folder / "moved.nrrd",
     )
     if maps:
@@ -196,7 +200,10 @@ def test_verdict_table(scene: Any, tmp_path: Path) -> None:
     assert ["Warning", "", "", "A mask lay on another grid."] in rows
     assert ["Status", "", "", "Stopped at the limit."] in rows
     assert not any(row[0].startswith("Landmark") for row in rows)
-    broken = {"metrics": {"before": None, "after": {"folding_percent": None}}, "verdict": {"headline": "H", "reasons": []}}
+    broken = {
+        "metrics": {"before": None, "after": {"folding_percent": None}},
+        "verdict": {"headline": "H", "reasons": []},
+    }
     assert verdict_columns(broken) == {"What": ["Verdict"], "Before": [""], "After": [""], "Assessment": ["H"]}
 
 
@@ -210,7 +217,9 @@ def test_place_in_the_subject_hierarchy(scene: Any, tmp_path: Path) -> None:
     result = apply_result(RequestNodes(fixed, moving, mine, want_volume=True), tmp_path / "out")
     for node in (result.volume, result.table):
         assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
-    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(mine)) == hierarchy.GetSceneItemID()  # the user put it there
+    assert (
+        hierarchy.GetItemParent(hierarchy.GetItemByDataNode(mine)) == hierarchy.GetSceneItemID()
+    )  # the user put it there
 
 
 @pytest.mark.parametrize("damage", ["no transform", "no report", "other report", "no moved", "half a volume"])
@@ -296,8 +305,10 @@ def test_overlay_flicker_and_checkerboard(scene: Any, tmp_path: Path, photo_dir:
 
 
 def test_checkerboard_squares_are_cubes_in_mm(scene: Any) -> None:
-    """60 x 40 x 20 voxels of 1.5 x 1.25 x 3 mm: the longest side is 90 mm, so 9 squares are 10 mm: 8, 8 and 4 voxels (first cubes)."""
-    ones, twos = (slicer.util.addVolumeFromArray(np.full((20, 40, 60), v, np.float32), scenes.oblique_affine()) for v in (1, 2))
+    """60 x 40 x 20 voxels of 1.5 x 1.25 x 3 mm: 9 squares along the longest side (90 mm) are 10 mm, the first 7, 8 and 4 voxels."""
+    ones, twos = (
+        slicer.util.addVolumeFromArray(np.full((20, 40, 60), v, np.float32), scenes.oblique_affine()) for v in (1, 2)
+    )
     for node in (ones, twos):
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetAutoWindowLevel(False)

@@ -64,7 +64,9 @@ def require_image(node: Any) -> Any:
     image = node.GetImageData() if node is not None and node.IsA("vtkMRMLVolumeNode") else None
     name = "the volume" if node is None else f"'{node.GetName()}'"
     if image is None or image.GetPointData().GetScalars() is None or min(image.GetDimensions()) < 1:
-        raise InputError(f"Cannot use {name}: expected a volume with voxels, found an empty node or another kind of node.")
+        raise InputError(
+            f"Cannot use {name}: expected a volume with voxels, found an empty node or another kind of node."
+        )
     if image.GetNumberOfScalarComponents() != 1:
         found = image.GetNumberOfScalarComponents()
         raise InputError(f"Cannot use {name}: expected one value (grey) per voxel, found {found} (colour or vectors).")
@@ -89,7 +91,9 @@ def volume_data(node: Any, ignore: Any = None) -> VolumeData:
     labels = node.IsA("vtkMRMLLabelMapVolumeNode")
     background = 0.0 if labels else float(image.GetScalarRange()[0])
     values = reslice(image, _index_from_world(above, local), affine, shape, linear=not labels, background=background)
-    text = f"'{node.GetName()}' lies under a non-linear transform: it was resampled for the registration; the node itself was not changed."
+    text = (
+        f"'{node.GetName()}' lies under a non-linear transform: a copy was resampled; the node itself was not changed."
+    )
     return VolumeData(values, affine, (text,))
 
 

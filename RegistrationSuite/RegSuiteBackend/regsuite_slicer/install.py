@@ -100,7 +100,9 @@ class TorchInstaller:
         for state in (State.PARTIAL, State.OUTDATED, State.MISSING):
             names = [name for name, (found, _) in states.items() if found is state]
             if names:
-                return Outcome(state, _SENTENCES[state].format(names=" and ".join(names), detail=_details(states, names)))
+                return Outcome(
+                    state, _SENTENCES[state].format(names=" and ".join(names), detail=_details(states, names))
+                )
         return Outcome(State.INSTALLED, f"PyTorch {states['torch'][1]} is installed.")
 
     def verify(self) -> Outcome:
@@ -195,10 +197,10 @@ _REPAIR_QUESTION = (
 _SENTENCES = {
     State.MISSING: "Needed and not installed: {names}; press Apply to be asked whether to download it (some minutes).",
     State.OUTDATED: "Too old: {detail}; press Apply to be asked whether to update.",
-    State.PARTIAL: "PyTorch is only partly installed ({detail}); let it be repaired, or remove and install it in the PyTorch Utils module.",
+    State.PARTIAL: "PyTorch is only partly installed ({detail}); let it be repaired, or install it again with PyTorch Utils.",
     State.BROKEN: "PyTorch is installed but does not start ({detail}); let it be repaired, or install another version of it.",
     State.DECLINED: "PyTorch was not installed because you declined; nothing was changed, and Apply asks again.",
-    State.OFFLINE: "PyTorch could not be downloaded because the package server cannot be reached; check the network or proxy and press Apply again.",
+    State.OFFLINE: "PyTorch could not be downloaded: no connection to the package server; check the network and press Apply again.",
     State.FAILED: "PyTorch could not be installed ({detail}); the Python console shows the whole log.",
 }
 

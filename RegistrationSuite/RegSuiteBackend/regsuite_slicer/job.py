@@ -81,6 +81,7 @@ class Job:
         self.result: dict[str, Any] | None = None
         self.error: JobError | None = None
         self.cancelling = False
+        self.heard = False  # whether the worker has said anything about this job
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         self._callbacks = callbacks
         self._worker: JobWorker | None = None
@@ -114,6 +115,7 @@ class Job:
 
     def progress(self, progress: Progress) -> None:
         """Tell the listener how far the job is; silent once it is being cancelled."""
+        self.heard = True
         if not self.ended and not self.cancelling:
             self._call("on_progress", progress)
 

@@ -172,7 +172,10 @@ class Run(VTKObservationMixin):
         out = self.folder / "out"
         overview = out / "overview.png"
         self.overview = overview.read_bytes() if overview.is_file() else b""
-        self._end(results.apply_result(self._outputs, out))
+        result = results.apply_result(self._outputs, out)
+        self._cancelling = False  # the scene has changed: the listener hears of it whatever is pressed now
+        yield
+        self._end(result)
 
     def _tell(self, progress: Progress) -> None:
         if self._listeners.progress is not None and not self._cancelling:

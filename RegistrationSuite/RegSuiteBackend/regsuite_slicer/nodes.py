@@ -19,7 +19,7 @@ from regsuite_slicer.world import map_points, matrix_of, to_world
 
 INTERPOLATION_ATTRIBUTE = "RegistrationSuite.Interpolation"
 _MOST_SAMPLES = 60_000
-Path = str | os.PathLike[str]
+FilePath = str | os.PathLike[str]
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def private_scene() -> Iterator[Any]:
         scene.Clear(True)
 
 
-def export_volume(node: Any, path: Path, ignore: Any = None) -> VolumeData:
+def export_volume(node: Any, path: FilePath, ignore: Any = None) -> VolumeData:
     """Write a scalar or label volume as NRRD, in the world; returns what was written, with warnings (see volume_data)."""
     volume = volume_data(node, ignore)
     write_nrrd(volume, path)
@@ -42,7 +42,7 @@ def export_volume(node: Any, path: Path, ignore: Any = None) -> VolumeData:
 
 
 def export_labels(
-    node: Any, reference: Any, path: Path, segment_ids: Sequence[str] | None = None, ignore: Any = None
+    node: Any, reference: Any, path: FilePath, segment_ids: Sequence[str] | None = None, ignore: Any = None
 ) -> VolumeData:
     """Write a label map volume or a segmentation as a label image (NRRD), in the world.
 
@@ -72,13 +72,14 @@ def export_labels(
 def common_segments(first: Any, second: Any) -> tuple[list[str], list[str]]:
     """The ids of the segments that have the same name in both segmentations, in the order of the first: for labels that match."""
     ids = [
-        {s.GetSegment(i).GetName(): i for i in s.GetSegmentIDs()} for s in (first.GetSegmentation(), second.GetSegmentation())
+        {s.GetSegment(i).GetName(): i for i in s.GetSegmentIDs()}
+        for s in (first.GetSegmentation(), second.GetSegmentation())
     ]
     names = [name for name in ids[0] if name in ids[1]]
     return [ids[0][name] for name in names], [ids[1][name] for name in names]
 
 
-def export_points(node: Any, path: Path, ignore: Any = None) -> int:
+def export_points(node: Any, path: FilePath, ignore: Any = None) -> int:
     """Write the defined control points of a markups node as csv (label, x, y, z in world RAS mm); returns their number.
 
     Raises InputError when there is none.
@@ -94,11 +95,13 @@ def export_points(node: Any, path: Path, ignore: Any = None) -> int:
     with open(path, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["label", "x", "y", "z"])
-        writer.writerows([node.GetNthControlPointLabel(n), *row] for n, row in zip(defined, world.tolist(), strict=True))
+        writer.writerows(
+            [node.GetNthControlPointLabel(n), *row] for n, row in zip(defined, world.tolist(), strict=True)
+        )
     return len(defined)
 
 
-def export_transform(node: Any, path: Path, reference: Any = None) -> tuple[str, ...]:
+def export_transform(node: Any, path: FilePath, reference: Any = None) -> tuple[str, ...]:
     """Write the node's transform *from world* (fixed -> moving points) as an ITK file (.h5, .tfm); returns warnings.
 
     Matrices, displacement grids, B-splines and chains of them are written as they are. What ITK's files cannot hold (a
@@ -110,7 +113,8 @@ def export_transform(node: Any, path: Path, reference: Any = None) -> tuple[str,
 
     general = vtk.vtkGeneralTransform()
     node.GetTransformFromWorld(general)
-    matrix, warnings = matrix_of(general), ()
+    matrix = matrix_of(general)
+    warnings: tuple[str, ...] = ()
     with private_scene() as scene:
         copy = scene.AddNewNodeByClass("vtkMRMLTransformNode", "export")
         if matrix is not None:
@@ -133,7 +137,7 @@ def export_transform(node: Any, path: Path, reference: Any = None) -> tuple[str,
     return warnings
 
 
-def read_transform(path: Path) -> Any:
+def read_transform(path: FilePath) -> Any:
     """vtkAbstractTransform of an ITK transform file or a displacement volume: RAS mm, fixed -> moving points.
 
     vtkTransform, vtkOrientedGridTransform or vtkGeneralTransform. Grids are set to linear interpolation, which is what regsuite
@@ -147,13 +151,15 @@ def read_transform(path: Path) -> Any:
         storage = slicer.vtkMRMLTransformStorageNode()
         storage.SetFileName(os.path.abspath(path))
         if not os.path.isfile(path) or not storage.ReadData(node) or node.GetTransformFromParent() is None:
-            raise InputError(f"Cannot read '{path}': expected a transform file, found no such file or another kind of file.")
+            raise InputError(
+                f"Cannot read '{path}': expected a transform file, found no such file or another kind of file."
+            )
         transform = node.GetTransformFromParent()
     _set_linear(transform)
     return transform
 
 
-def import_transform(path: Path, node: Any = None, name: str = "Transform") -> Any:
+def import_transform(path: FilePath, node: Any = None, name: str = "Transform") -> Any:
     """Put a transform file T (fixed -> moving points) into `node`, or a new node called `name`, as its transform *from parent*."""
     transform = read_transform(path)
     return set_transform(node or _new("vtkMRMLTransformNode", name), transform)
@@ -184,10 +190,12 @@ def restore_interpolation(scene: Any) -> int:
         for n in slicer.util.getNodesByClass("vtkMRMLTransformNode", scene)
         if n.GetAttribute(INTERPOLATION_ATTRIBUTE) == "linear"
     ]
-    return sum(_set_linear(node.GetTransformFromParent()) for node in nodes if node.GetTransformFromParent() is not None)
+    return sum(
+        _set_linear(node.GetTransformFromParent()) for node in nodes if node.GetTransformFromParent() is not None
+    )
 
 
-def read_volume(path: Path) -> VolumeData:
+def read_volume(path: FilePath) -> VolumeData:
     """An image file as values and matrix; raises InputError for a file that Slicer cannot read."""
     import slicer
 
@@ -197,11 +205,13 @@ def read_volume(path: Path) -> VolumeData:
         storage.SetFileName(os.path.abspath(path))
         storage.SetCenterImage(0)
         if not os.path.isfile(path) or not storage.ReadData(node):
-            raise InputError(f"Cannot read '{path}': expected an image file, found no such file or another kind of file.")
+            raise InputError(
+                f"Cannot read '{path}': expected an image file, found no such file or another kind of file."
+            )
         return volume_data(node)
 
 
-def import_volume(path: Path, node: Any = None, name: str = "Volume") -> Any:
+def import_volume(path: FilePath, node: Any = None, name: str = "Volume") -> Any:
     """Put an image file into `node`, or a new scalar volume node called `name`, in the world (no parent transform)."""
     volume = read_volume(path)
     return set_volume(node or _new("vtkMRMLScalarVolumeNode", name), volume)
@@ -254,7 +264,9 @@ def _new(class_name: str, name: str) -> Any:
 def _set_linear(transform: Any) -> bool:
     """Interpolate every displacement grid of a transform linearly; False when there is none that was not."""
     grids = [
-        part for part in parts_of(transform) if part.IsA("vtkGridTransform") and part.GetInterpolationModeAsString() != "Linear"
+        part
+        for part in parts_of(transform)
+        if part.IsA("vtkGridTransform") and part.GetInterpolationModeAsString() != "Linear"
     ]
     for grid in grids:
         grid.SetInterpolationModeToLinear()
@@ -268,7 +280,7 @@ def _fits_in_file(part: Any) -> bool:
 
 
 def _sample(transform: Any, grid: VolumeData) -> tuple[Any, float]:
-    """(vtkOrientedGridTransform, largest spacing mm): displacements on a coarse lattice over the box of `grid`, borders included."""
+    """(vtkOrientedGridTransform, largest spacing mm): displacements on a coarse lattice over the box of `grid`."""
     size = np.array(grid.values.shape[::-1])
     spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
     extent = size * spacing
@@ -277,7 +289,11 @@ def _sample(transform: Any, grid: VolumeData) -> tuple[Any, float]:
     affine = grid.affine.copy()
     affine[:3, :3] *= size / (count - 1)
     affine[:3, 3] = grid.affine[:3] @ [-0.5, -0.5, -0.5, 1.0]
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in count), indexing="ij"), axis=-1).transpose(2, 1, 0, 3).reshape(-1, 3)
+    index = (
+        np.stack(np.meshgrid(*(np.arange(n) for n in count), indexing="ij"), axis=-1)
+        .transpose(2, 1, 0, 3)
+        .reshape(-1, 3)
+    )
     points = index @ affine[:3, :3].T + affine[:3, 3]
     displacement = (map_points(transform, points) - points).reshape(*count[::-1], 3)
     return grid_transform(displacement, affine), float(np.linalg.norm(affine[:3, :3], axis=0).max())
@@ -314,12 +330,16 @@ def _segments_on_grid(node: Any, grid: VolumeData, segment_ids: Sequence[str] | 
     missing = [name for name in wanted if name not in known]
     if missing or not wanted:
         found = ", ".join(known) or "no segment"
-        raise InputError(f"'{node.GetName()}' has no segment {', '.join(missing) or 'at all'}; expected one of: {found}.")
+        raise InputError(
+            f"'{node.GetName()}' has no segment {', '.join(missing) or 'at all'}; expected one of: {found}."
+        )
     copy = slicer.vtkSegmentation()
     copy.DeepCopy(segmentation)
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     if not copy.CreateRepresentation(name):
-        raise InputError(f"'{node.GetName()}' cannot be turned into a label image; expected segments with contours or voxels.")
+        raise InputError(
+            f"'{node.GetName()}' cannot be turned into a label image; expected segments with contours or voxels."
+        )
     from_world = to_world(node, ignore).GetInverse()
     labels = np.zeros(grid.values.shape, dtype=np.uint8 if len(wanted) < 256 else np.uint16)
     overlap = 0

@@ -55,10 +55,11 @@ def apply_result(request: RequestNodes, out_folder: str | Path) -> SceneResult:
     """Put the folder that `regsuite register` wrote into the scene.
 
     transform.h5 becomes the transform from parent of the output node, with the references `spatialRegistrationFixed` and
-    `spatialRegistrationMoving` and a display node that shows nothing yet; moved.nrrd the output volume, when one is wanted, with
-    the window of the moving one (and its voxel type, rounded, where that is whole numbers); jacobian.nrrd and displacement.nrrd, where the folder has them, float volumes with colours and a
-    fixed window; report.json the verdict table. New nodes lie beside the fixed one in the subject hierarchy. The inputs are not
-    touched and nothing is shown: see views.py. Raises InputError for a folder without a readable result.
+    `spatialRegistrationMoving` and a display node that shows nothing yet. moved.nrrd becomes the output volume, when one is
+    wanted, with the window of the moving one and its voxel type, rounded, where that is whole numbers. jacobian.nrrd and
+    displacement.nrrd, where the folder has them, become float volumes with colours, a fixed window and a legend. report.json
+    becomes the verdict table. New nodes lie beside the fixed one in the subject hierarchy. The inputs are not touched and
+    nothing is shown: see views.py. Raises InputError for a folder without a readable result.
     """
     folder = Path(out_folder)
     report = read_report(folder)
@@ -163,7 +164,11 @@ def _name(node: Any, report: Mapping[str, Any], role: str) -> str:
 def _missing(request: RequestNodes) -> tuple[str, ...]:
     roles = ("fixed", "moving", "transform", "volume", "table")
     gone = [role for role in roles if getattr(request, role) is not None and not _alive(getattr(request, role))]
-    made = "a new node holds the result" if {"transform", "volume", "table"} & set(gone) else "the result does not refer to it"
+    made = (
+        "a new node holds the result"
+        if {"transform", "volume", "table"} & set(gone)
+        else "the result does not refer to it"
+    )
     return (f"Deleted during the run: the {', '.join(gone)} node; {made}.",) if gone else ()
 
 
@@ -260,7 +265,9 @@ def _colours(tag: str, name: str, anchors: tuple[tuple[float, float, float], ...
     table.SetSingletonTag(tag)
     table.SetNumberOfColors(256)
     at = np.linspace(0.0, 1.0, 256)
-    rgb = np.stack([np.interp(at, np.linspace(0.0, 1.0, len(anchors)), channel) for channel in np.transpose(anchors)], axis=1)
+    rgb = np.stack(
+        [np.interp(at, np.linspace(0.0, 1.0, len(anchors)), channel) for channel in np.transpose(anchors)], axis=1
+    )
     if black_lowest:
         rgb[0] = 0.0
     for index, (red, green, blue) in enumerate(rgb.tolist()):

@@ -30,6 +30,7 @@ class ResultsSection:
         self._table = self._transform = self._volume = None
         self._report: dict[str, Any] = {}
         self._overview = b""
+        self._reported: Any = None  # the verdict table that the report belongs to
         self._quiet = False
         self._flicker = qt.QTimer()
         self._flicker.setInterval(FLICKER_MS)
@@ -69,14 +70,14 @@ class ResultsSection:
             button.enabled = ready
         for button in self._deformation:
             button.enabled = transform is not None and table is not None
-        self._ui.exportButton.enabled = bool(self._report) and table is not None
+        self._ui.exportButton.enabled = table is not None and table is self._reported
         self._ui.resultsCollapsibleButton.toolTip = why
         self._set(self._ui.previewButton, ready and world.is_previewed(self.moving, transform))
 
     def show(self, run: Run, parameters: Any) -> str:
         """Present a finished run: the moving volume under the transform, laid over the fixed one. Returns a warning, or ""."""
         assert run.result is not None
-        self._report, self._overview = run.result.report, run.overview
+        self._report, self._overview, self._reported = run.result.report, run.overview, run.result.table
         self._stop()
         self.update(parameters)
         if self.fixed is None or self.moving is None:

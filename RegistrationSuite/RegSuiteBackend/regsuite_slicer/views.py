@@ -59,7 +59,9 @@ def show_checkerboard(fixed: Any, moving: Any, squares: int = 10) -> Any:
     spacing = np.linalg.norm(ijk_to_ras(fixed)[:3, :3], axis=0)[::-1]  # k, j, i
     side = max(spacing * values.shape) / squares
     cubes = sum(
-        np.ix_(*(np.floor(np.arange(n) * step / side).astype(int) for n, step in zip(values.shape, spacing, strict=True)))
+        np.ix_(
+            *(np.floor(np.arange(n) * step / side).astype(int) for n, step in zip(values.shape, spacing, strict=True))
+        )
     )
     node = slicer.vtkMRMLScalarVolumeNode()
     node.SetName("Checkerboard")
@@ -76,7 +78,9 @@ def show_checkerboard(fixed: Any, moving: Any, squares: int = 10) -> Any:
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(low, high)
     for composite in _composites():
-        composite.SetAttribute(_CHECKERBOARD, f"{composite.GetBackgroundVolumeID() or ''} {composite.GetForegroundOpacity()}")
+        composite.SetAttribute(
+            _CHECKERBOARD, f"{composite.GetBackgroundVolumeID() or ''} {composite.GetForegroundOpacity()}"
+        )
         composite.SetBackgroundVolumeID(node.GetID())
         composite.SetForegroundOpacity(0.0)
     return node
@@ -101,7 +105,9 @@ def hide_checkerboard() -> None:
 def remove_node(node: Any) -> None:
     """Remove a node with its display nodes, which the scene would keep."""
     displays = (
-        [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())] if hasattr(node, "GetNthDisplayNode") else []
+        [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+        if hasattr(node, "GetNthDisplayNode")
+        else []
     )
     for item in (node, *displays):
         scene = item.GetScene() if item is not None else None

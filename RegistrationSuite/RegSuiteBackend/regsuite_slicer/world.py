@@ -82,9 +82,13 @@ def check_outputs(fixed: Any, moving: Any, transform: Any = None, volume: Any = 
         )
     if transform.GetParentTransformNode() is not None:
         above = transform.GetParentTransformNode().GetName()
-        raise InputError(f"The output transform '{name}' lies under '{above}'; expected one without a parent, or a new one.")
+        raise InputError(
+            f"The output transform '{name}' lies under '{above}'; expected one without a parent, or a new one."
+        )
     if transform in parents(fixed):
-        raise InputError(f"The fixed '{fixed.GetName()}' lies under the output transform '{name}'; expected another output.")
+        raise InputError(
+            f"The fixed '{fixed.GetName()}' lies under the output transform '{name}'; expected another output."
+        )
 
 
 def is_previewed(moving: Any, transform: Any) -> bool:

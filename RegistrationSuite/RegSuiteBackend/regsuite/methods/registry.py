@@ -1,4 +1,4 @@
-"""One row per method. The command line, the panels and the contract test all read this table; nothing is imported until asked for."""
+"""One row per method: the command line, the panels and the contract test read this table; methods are imported when asked for."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _ROWS = (
         module="regsuite.methods.lung.convex",
         title="Lung CT, training-free",
         area="lung",
-        summary="Discrete coupled-convex search on MIND-SSC, then multi-level Gauss-Newton refinement; also a general choice for CT and MR.",
+        summary="Discrete search, then Gauss-Newton refinement that lets the lungs slide; also general for CT and MR.",
         takes=("fixed_mask", "moving_mask", "initial"),
-        reference="Siebert and Heinrich, Learn to Fuse Input Features for Large-Deformation Registration with Differentiable "
-        "Convex-Discrete Optimisation, WBIR 2022",
+        reference="Siebert and Heinrich, Learn to Fuse Input Features for Large-Deformation Registration "
+        "with Differentiable Convex-Discrete Optimisation, WBIR 2022",
     ),
 )
 METHODS: dict[str, MethodRow] = {row.key: row for row in _ROWS}

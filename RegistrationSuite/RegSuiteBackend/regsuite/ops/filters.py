@@ -108,7 +108,10 @@ def _box_axis(data: torch.Tensor, axis: int, r: int) -> torch.Tensor:
 
 def box_count(shape: Sequence[int], radius: Sequence[int], like: torch.Tensor) -> torch.Tensor:
     """(1, D, H, W) number of voxels of the image inside each window."""
-    lines = [box_sum(torch.ones(1, n, 1, 1, dtype=like.dtype, device=like.device), (r, 0, 0)).view(-1) for n, r in zip(shape, radius, strict=True)]
+    lines = [
+        box_sum(torch.ones(1, n, 1, 1, dtype=like.dtype, device=like.device), (r, 0, 0)).view(-1)
+        for n, r in zip(shape, radius, strict=True)
+    ]
     return (lines[0].view(-1, 1, 1) * lines[1].view(1, -1, 1) * lines[2].view(1, 1, -1))[None]
 
 

@@ -64,11 +64,17 @@ def search(level: Level, settings: ConvexSettings, progress: Progress) -> torch.
 
 
 def _cell_means(features: torch.Tensor, cells: tuple[int, ...]) -> torch.Tensor:
-    return functional.adaptive_avg_pool3d(features, cells)
+    return functional.adaptive_avg_pool3d(features, (cells[0], cells[1], cells[2]))
 
 
 def _one_way(
-    f: torch.Tensor, m: torch.Tensor, f_weight: torch.Tensor, m_weight: torch.Tensor, reach: list[int], cell_mm: list[float], scale: float
+    f: torch.Tensor,
+    m: torch.Tensor,
+    f_weight: torch.Tensor,
+    m_weight: torch.Tensor,
+    reach: list[int],
+    cell_mm: list[float],
+    scale: float,
 ) -> torch.Tensor:
     """Features (12, d, h, w) -> smoothed best displacement (3, d, h, w) in mm along (i, j, k)."""
     cost, mesh = cost_volume(f, m, f_weight, m_weight, reach)
@@ -137,4 +143,3 @@ def make_consistent(forward: torch.Tensor, backward: torch.Tensor, cell_mm: list
     for _ in range(iterations):
         forward, backward = 0.5 * (forward - at(backward, forward)), 0.5 * (backward - at(forward, backward))
     return forward
-

@@ -37,7 +37,9 @@ class Smoothness:
             if slopes[axis].shape[axis + 1]:
                 _scatter(self.pull, (slopes[axis] - drift[axis]) * self.edges[axis] * spacing[axis], axis)
 
-    def _weights(self, slopes: list[torch.Tensor], strength: float, eps: float, weight: torch.Tensor | None) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def _weights(
+        self, slopes: list[torch.Tensor], strength: float, eps: float, weight: torch.Tensor | None
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
         shape = [slopes[1].shape[1], slopes[0].shape[2], slopes[0].shape[3]]
         total = slopes[0].new_zeros(shape)
         for axis, slope in enumerate(slopes):

@@ -30,8 +30,8 @@ def corner_determinants(
     for corner in corners:
         columns = []
         for axis, slope in zip((2, 1, 0), slopes, strict=True):
-            window = tuple(slice(0, None) if a == axis else slice(corner[a], corner[a] + shape[a]) for a in range(3))
-            columns.append(slope[(slice(None), *window)])
+            window = [slice(None)] + [slice(0, None) if a == axis else slice(corner[a], corner[a] + shape[a]) for a in range(3)]
+            columns.append(slope[tuple(window)])
         (ax, ay, az), (bx, by, bz), (cx, cy, cz) = columns
         det = (by * cz).sub_(bz * cy).mul_(ax)
         det.sub_((bx * cz).sub_(bz * cx).mul_(ay)).add_((bx * cy).sub_(by * cx).mul_(az))

@@ -6,6 +6,7 @@ fills the same box of space as the fixed image. The map is T(x) = T0(x + R u(x))
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,11 +27,7 @@ def canonical(image: Image) -> Image:
     Registering canonical images makes the result independent of how the file happens to store its axes.
     """
     cost = np.abs(image.grid.direction)
-    order: list[int] = []  # order[w] = index axis that serves world axis w
-    for world in np.argsort(-cost.max(axis=1), kind="stable"):
-        free = [a for a in range(3) if a not in [o for _, o in order]]  # type: ignore[misc]
-        order.append((int(world), max(free, key=lambda a: cost[world, a])))  # type: ignore[arg-type]
-    axes = [axis for _, axis in sorted(order)]  # type: ignore[misc]
+    axes = max(itertools.permutations(range(3)), key=lambda order: sum(cost[world, axis] for world, axis in enumerate(order)))
     affine = image.grid.affine[:, [*axes, 3]].copy()
     data = image.data.permute(0, *(3 - axes[w] for w in (2, 1, 0)))
     size = [image.grid.size[a] for a in axes]

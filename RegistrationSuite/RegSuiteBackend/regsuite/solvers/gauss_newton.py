@@ -104,19 +104,24 @@ def gradient(x: torch.Tensor, spacing: tuple[float, float, float]) -> torch.Tens
 
 
 def refine(level: Level, u: torch.Tensor, settings: RefineSettings, progress: Progress, history: list, tag: str) -> torch.Tensor:
-    """Minimise mean(1 - max(LNCC, 0)^2) / 2 + lambda mean(psi(grad u)) from u (3, d, h, w) mm on level.lattice; returns the new u."""
+    """Minimise mean(1 - max(LNCC, 0)^2) / 2 + lambda mean(psi(grad u)) from u (3, d, h, w) mm on level.lattice."""
     similarity = LocalCorrelation(level, settings.window_radius, settings.noise)
     limit = settings.max_step_voxels * min(level.spacing)
     for iteration in range(settings.iterations):
         energy, force, matrix = similarity.linearise(u)
-        smooth = Smoothness(u, level.lattice_spacing, settings.smoothness, settings.robust_gradient, settings.affinity, settings.reach)
+        smooth = Smoothness(
+            u, level.lattice_spacing, settings.smoothness, settings.robust_gradient, settings.affinity, settings.reach
+        )
         delta = solve(matrix, force - smooth.pull, smooth, settings.cg_iterations)
         length = delta.square().sum(dim=0, keepdim=True).sqrt_()
         delta *= (limit / length.clamp(min=1e-9)).clamp(max=1.0)
         u = u + delta
         change = float(length.mean())
         history.append({"stage": "refine", "level": tag, "iteration": iteration, "energy": energy, "change_mm": change})
-        progress.step((iteration + 1) / settings.iterations, f"{tag}, iteration {iteration + 1}, mean squared correlation {1.0 - 2.0 * energy:.4f}")
+        progress.step(
+            (iteration + 1) / settings.iterations,
+            f"{tag}, iteration {iteration + 1}, mean squared correlation {1.0 - 2.0 * energy:.4f}",
+        )
         if not math.isfinite(change) or change < settings.tolerance_mm:
             break
     return u

@@ -23,7 +23,9 @@ def centring(fixed: Image, moving: Image) -> np.ndarray:
     return AffineTransform.translation(moving.grid.centre - fixed.grid.centre).matrix
 
 
-def best_translation(fixed: Image, moving: Image, start: np.ndarray, spacing_mm: float, least_overlap: float = 0.5) -> tuple[np.ndarray, float]:
+def best_translation(
+    fixed: Image, moving: Image, start: np.ndarray, spacing_mm: float, least_overlap: float = 0.5
+) -> tuple[np.ndarray, float]:
     """The whole-voxel translation (at `spacing_mm`) that makes MIND-SSC features agree best, over *all* translations at once.
 
     Mean over the overlap of |f(x) - m(x + t)|^2 for every t by FFT, t limited to overlaps of at least `least_overlap` of the

@@ -69,7 +69,8 @@ class Transform(ABC):
             step = torch.where(better, (step * 1.5).clamp(max=1.0), step * 0.5)
         share = float((residual.norm(dim=1) > tolerance_mm).double().mean())
         raise NotInvertibleError(
-            f"The transform could not be inverted at {100 * share:.3g} % of the points to {tolerance_mm:g} mm; it folds or tears there."
+            f"The transform could not be inverted at {100 * share:.3g} % of the points to {tolerance_mm:g} mm; "
+            "it folds or tears there."
         )
 
 

@@ -48,19 +48,27 @@ class LungConvexConfig(Config):
     """Settings of lung-convex. The defaults are ours; the papers' values are named where they exist."""
 
     search: bool = option(True, "Search large motion first (discrete, all displacements at once)", advanced=False)
-    range_mm: float = limited(32.0, 4.0, 96.0, "Largest motion the search looks for along each axis (paper: about 32)", "mm", advanced=False)
+    range_mm: float = limited(
+        32.0, 4.0, 96.0, "Largest motion the search looks for along each axis (paper: about 32)", "mm", advanced=False
+    )
     cell_mm: float = limited(8.0, 4.0, 32.0, "Size of a search cell", "mm")
     finest_mm: float = limited(1.5, 0.5, 8.0, "Finest resolution used; finer images are averaged to it", "mm", advanced=False)
-    levels: int = limited(2, 1, 5, "Resolution levels of the refinement, each twice as coarse as the next; a sliding region gets one more")
+    levels: int = limited(
+        2, 1, 5, "Resolution levels of the refinement, each twice as coarse as the next; a sliding region gets one more"
+    )
     coarse_iterations: int = limited(20, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
     fine_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
     smoothness: float = limited(3.0, 0.01, 100.0, "Weight of smoothness against similarity", advanced=False)
-    sliding_gradient: float = limited(0.2, 0.01, 10.0, "Change of displacement (mm per mm) beyond which smoothness yields to sliding")
+    sliding_gradient: float = limited(
+        0.2, 0.01, 10.0, "Change of displacement (mm per mm) beyond which smoothness yields to sliding"
+    )
     sliding_smoothness: float = limited(0.5, 0.01, 1.0, "Share of the smoothness used inside a sliding region")
     window_voxels: int = limited(2, 1, 6, "Radius of the correlation window")
     noise: float = limited(0.01, 0.001, 0.5, "Contrast below which a window counts as noise, in shares of the intensity range")
     lungs: bool = option(True, "Find the lungs of chest CT when no mask is given")
-    sliding: bool = option(True, "Register inside and outside of the mask (or the lungs found) apart, so that they can slide", advanced=False)
+    sliding: bool = option(
+        True, "Register inside and outside of the mask (or the lungs found) apart, so that they can slide", advanced=False
+    )
     outside_weight: float = limited(0.2, 0.0, 1.0, "Without sliding: weight of what lies outside a given fixed mask")
 
 
@@ -103,7 +111,11 @@ def register(
         with reporter.stage("refine", 0.3, 0.97):
             u = _refine_regions(pair, u, config, reporter, history)
         with reporter.stage("unfold", 0.97, 1.0):
-            keep = None if pair.region is None else (sample_displacement(pair.region.data, pair.fixed.grid, _lattice(pair, u))[0] > 0.5).float()
+            keep = (
+                None
+                if pair.region is None
+                else (sample_displacement(pair.region.data, pair.fixed.grid, _lattice(pair, u))[0] > 0.5).float()
+            )
             spacing = _lattice(pair, u).spacing[::-1]
             u, folded = folding.unfold(u, (float(spacing[0]), float(spacing[1]), float(spacing[2])), keep=keep)
             if folded:
@@ -209,7 +221,9 @@ def _refine_regions(
     fixed, region = crop(pair.fixed, pair.region, _MARGIN_MM), crop(pair.region, pair.region, _MARGIN_MM)
     cells = lattice_shape(fixed.grid, config.cell_mm)
     near = sample_displacement(u, pair.fixed.grid, fixed.grid.resized(cells))
-    inside = _refine(fixed, region, pair.moving_weight, pair, near, config, reporter, history, (0.7, 0.97), config.sliding_smoothness, 1)
+    inside = _refine(
+        fixed, region, pair.moving_weight, pair, near, config, reporter, history, (0.7, 0.97), config.sliding_smoothness, 1
+    )
     grid = pair.fixed.grid.resized(lattice_shape(pair.fixed.grid, max(pair.finest(config), _JOINT_LATTICE_MM)))
     belongs = sample_displacement(pair.region.data, pair.fixed.grid, grid) > 0.5
     return torch.where(belongs, sample_displacement(inside, fixed.grid, grid), sample_displacement(outside, pair.fixed.grid, grid))
