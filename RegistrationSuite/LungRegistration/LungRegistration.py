@@ -35,10 +35,10 @@ class LungRegistration(ScriptedLoadableModule):
             "Research use only; not a medical device, not for clinical decisions."
         ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
         parent.acknowledgementText = _(
-            "Please cite the method that you use. Discrete search (13): H. Siebert and M. P. Heinrich, Learn to Fuse Input Features "
-            "for Large-Deformation Registration with Differentiable Convex-Discrete Optimisation, WBIR 2022. Instance refinement "
-            "(10): M. P. Heinrich and L. Hansen, VoxelMorph++: Going Beyond the Cranial Vault with Keypoint Supervision and "
-            "Multi-channel Instance Optimisation, WBIR 2022. The code is written anew from the papers."
+            "Please cite the method that you use. Discrete search (13): H. Siebert and M. P. Heinrich, Learn to Fuse Input "
+            "Features for Large-Deformation Registration with Differentiable Convex-Discrete Optimisation, WBIR 2022. "
+            "Instance refinement (10): M. P. Heinrich and L. Hansen, VoxelMorph++: Going Beyond the Cranial Vault with "
+            "Keypoint Supervision and Multi-channel Instance Optimisation, WBIR 2022. The code is written anew from the papers."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
 

@@ -20,8 +20,9 @@ MODULE = SUITE / "LungRegistration" / "LungRegistration.py"
 FAST = {"range_mm": 32.0, "cell_mm": 14.0, "finest_mm": 4.0, "levels": 2, "coarse_iterations": 8, "fine_iterations": 4}
 """Settings for a phantom of 48 voxels: a job of seconds that still finds a motion of 25 mm."""
 _MAKE = (
-    "import sys; from pathlib import Path; from regsuite.phantoms import make_phantom; from regsuite.pipeline.phantom import write_phantom; "
-    "out = Path(sys.argv[1]); out.mkdir(); write_phantom(make_phantom('thorax', 0, size=(64, 52, 44), oblique=True), out)"
+    "import sys; from pathlib import Path; from regsuite.phantoms import make_phantom; "
+    "from regsuite.pipeline.phantom import write_phantom; out = Path(sys.argv[1]); out.mkdir(); "
+    "write_phantom(make_phantom('thorax', 0, size=(64, 52, 44), oblique=True), out)"
 )
 
 
@@ -64,6 +65,12 @@ def choose(opened: panel.Panel, case: dict[str, Any], settings: dict[str, Any] |
         ui.movingLandmarksSelector.setCurrentNode(case["moving_landmarks"])
     for name, value in (FAST if settings is None else settings).items():
         control(opened, name).value = value
+
+
+def apply_and_wait(lung: panel.Panel, timeout_s: float = 180) -> panel.Wait:
+    """Press Apply and wait until the job has ended, whichever way."""
+    panel.click(lung.ui.applyButton)
+    return panel.wait_until(lambda: lung.widget.run is None, timeout_s, "the job to end")
 
 
 def control(opened: panel.Panel, setting: str) -> Any:

@@ -94,7 +94,9 @@ def test_progress_then_one_result(pools: Any) -> None:
     assert heard.ends[0][1] is job.result
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(None, ""), (2.0, "a few seconds left"), (17.0, "about 15 s left"), (200.0, "about 3 min left")])
+@pytest.mark.parametrize(("seconds", "text"), [
+    (None, ""), (2.0, "a few seconds left"), (17.0, "about 15 s left"), (200.0, "about 3 min left"),
+])
 def test_time_left_in_words(seconds: float | None, text: str) -> None:
     assert Progress(0.5, "x", seconds_left=seconds).time_left == text
 

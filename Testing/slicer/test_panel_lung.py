@@ -1,14 +1,10 @@
-"""The lung panel, clicked to the end: from an empty scene to a result, cancelled, killed, saved, loaded, twice at once."""
+"""The lung panel, clicked to the end, from an empty scene to a result; and its logic in a console."""
 from __future__ import annotations
 
-import os
-import random
-import signal
+import dataclasses
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,57 +17,19 @@ app.start()
 
 import lung_case  # noqa: E402
 import slicer  # noqa: E402
-from lung_case import alive, choose, control, correlation, leftovers, scene_state  # noqa: E402
+from lung_case import apply_and_wait, choose, control, correlation, leftovers, scene_state  # noqa: E402
 from PIL import Image  # noqa: E402
 from regsuite_slicer import advanced  # noqa: E402
 from regsuite_slicer.job import JobCancelled, JobError, JobState  # noqa: E402
-from regsuite_slicer.jobs import WorkerPool, shared_pool  # noqa: E402
+from regsuite_slicer.jobs import shared_pool  # noqa: E402
 
+pytest_plugins = ["lung_fixtures"]
 HERE = Path(__file__).parent
 SLICES = ("Red", "Green", "Yellow")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def workers_end() -> Iterator[None]:
-    yield
-    lung_case.close_shared_pool()
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return lung_case.make_phantom_files(tmp_path_factory.mktemp("thorax") / "data")
-
-
-@pytest.fixture
-def lung(scene: Any) -> Iterator[panel.Panel]:
-    dialogs.reset()
-    opened = lung_case.open_panel()
-    yield opened
-    opened.close()
-    assert leftovers() == []
-
-
-@pytest.fixture
-def case(lung: panel.Panel, files: Path) -> dict[str, Any]:
-    return lung_case.load_case(files)
-
-
-@pytest.fixture
-def slow(lung: panel.Panel) -> Iterator[WorkerPool]:
-    """The panel's jobs are done by a worker that reports for ever and leaves files behind when it is killed."""
-    pool = lung.logic.pool
-    lung.logic.pool = WorkerPool([sys.executable, str(HERE / "fake_worker.py"), "slow"])
-    yield lung.logic.pool
-    lung.logic.pool.close()
-    lung.logic.pool = pool
-
-
-def apply_and_wait(lung: panel.Panel, timeout_s: float = 180) -> panel.Wait:
-    panel.click(lung.ui.applyButton)
-    return panel.wait_until(lambda: lung.widget.run is None, timeout_s, "the job to end")
-
-
-def view_pixels(orientation_of: dict[str, Any] | None = None) -> list[np.ndarray]:
+def view_pixels() -> list[np.ndarray]:
+    """Pictures of the three slice views, fitted to what they show."""
     pictures = []
     for name in SLICES:
         view = views.SliceView(name, (360, 360))
@@ -134,6 +92,19 @@ def test_presets_fill_the_settings(lung: panel.Panel, photo_dir: Path) -> None:
     assert parameters.lungConvex.finest_mm == default["finest_mm"] and not ui.resetButton.enabled
 
 
+def test_the_node_s_defaults_are_the_method_s_config(lung: panel.Panel) -> None:
+    from regsuite.methods.registry import config_for
+
+    for preset in advanced.PRESETS:
+        pack = type(lung.widget.parameters.lungConvex)()
+        advanced.apply_preset("lung-convex", preset, pack)
+        config = dataclasses.asdict(config_for("lung-convex", preset))
+        assert {name: pack.getValue(name) for name in pack.allParameters} == config
+        if preset == "Default":
+            assert {name: lung.widget.parameters.lungConvex.getValue(name) for name in config} == config
+        assert {name: type(pack.getValue(name)) for name in config} == {name: type(value) for name, value in config.items()}
+
+
 def test_controls_keep_the_limits_of_the_config(lung: panel.Panel) -> None:
     box = control(lung, "range_mm")
     box.value = 1000.0
@@ -182,8 +153,7 @@ def test_click_through_to_the_result(lung: panel.Panel, case: dict[str, Any], ph
     row = shown.index("Landmark distance, mean (mm)")
     distances = [float(lung.ui.metricsTable.item(row, column).text()) for column in (1, 2)]
     assert distances[1] < distances[0] / 3
-    for photo in (photo_dir / "lung-panel-result.png",):
-        panel.photograph(lung, photo)
+    panel.photograph(lung, photo_dir / "lung-panel-result.png")
     pictures_after = view_pixels()
     save_pairs(pictures_before, pictures_after, photo_dir / "lung-before-after.png")
     panel.photograph_with_views(lung, pictures_after, photo_dir / "lung-panel-with-views.png")
@@ -258,174 +228,7 @@ def test_the_mask_of_a_segmentation_is_used(lung: panel.Panel, case: dict[str, A
     assert lung.widget.results._report["inputs"] and lung.widget.results._report["files"]["fixed_mask"] == "fixed_mask.nrrd"
 
 
-# ---- jobs that do not reach their end
-
-def test_cancel(lung: panel.Panel, case: dict[str, Any], photo_dir: Path, capsys: Any) -> None:
-    choose(lung, case, settings={"finest_mm": 2.0})
-    before = scene_state()
-    panel.click(lung.ui.applyButton)
-    panel.wait_until(lambda: lung.ui.progressBar.value > 120, 120)
-    pid = lung.widget.run.job.worker_pid
-    assert alive(pid) and leftovers()
-    panel.click(lung.ui.cancelButton)
-    waited = panel.wait_until(lambda: lung.widget.run is None, 20)
-    with capsys.disabled():
-        print(f"\nCancel to everything gone (real worker): {waited.elapsed_s:.2f} s")
-    assert waited.elapsed_s < 3
-    assert not alive(pid) and leftovers() == [] and scene_state() == before
-    assert lung.ui.statusLabel.text == "Cancelled; nothing was changed." and lung.ui.applyButton.enabled
-    panel.photograph(lung, photo_dir / "lung-panel-cancelled.png")
-
-
-def test_killed_at_random_moments(lung: panel.Panel, case: dict[str, Any], slow: WorkerPool) -> None:
-    choose(lung, case)
-    before, moments = scene_state(), random.Random(7)
-    for _ in range(20):
-        lung.ui.statusLabel.text = ""
-        panel.click(lung.ui.applyButton)
-        panel.wait_until(lambda: bool(slow.workers), 20)
-        panel.spin(moments.uniform(0.0, 0.3))
-        os.kill(slow.workers[0].process.processId(), signal.SIGKILL)
-        panel.wait_until(lambda: lung.widget.run is None, 20)
-        assert "memory ran out" in lung.ui.statusLabel.text
-        assert scene_state() == before and leftovers() == [] and slow.workers == ()
-        assert lung.ui.applyButton.enabled and not lung.ui.progressBar.visible
-
-
-def test_killed_while_the_real_worker_works(lung: panel.Panel, case: dict[str, Any], caplog: Any) -> None:
-    choose(lung, case, settings={"finest_mm": 2.0})
-    before, moments = scene_state(), random.Random(2)
-    for _ in range(int(os.environ.get("REGSUITE_REAL_KILLS", "2"))):
-        panel.click(lung.ui.applyButton)
-        panel.wait_until(lambda: lung.widget.run.job is not None, 20)
-        panel.spin(moments.uniform(0.3, 4.0))
-        os.kill(lung.widget.run.job.worker_pid, signal.SIGKILL)
-        panel.wait_until(lambda: lung.widget.run is None, 20)
-        panel.spin(0.1)
-        assert [r.levelname for r in caplog.records if "memory ran out" in r.getMessage()] == ["ERROR"]
-        caplog.clear()
-        assert scene_state() == before and leftovers() == []
-
-
-def test_an_error_of_the_worker_is_told(lung: panel.Panel, case: dict[str, Any]) -> None:
-    few = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Few")
-    few.AddControlPoint(0.0, 0.0, 0.0)
-    choose(lung, case)
-    lung.ui.movingLandmarksSelector.setCurrentNode(few)
-    before = scene_state()
-    apply_and_wait(lung)
-    assert "200 and 1" in lung.ui.statusLabel.text and scene_state() == before
-    lung.ui.logButton.checked = True
-    assert lung.ui.logText.visible and lung.ui.logText.toPlainText()
-
-
-@pytest.mark.parametrize("role", ["fixed", "moving"])
-def test_deleting_an_input_during_a_run_is_survived(lung: panel.Panel, case: dict[str, Any], role: str) -> None:
-    choose(lung, case, landmarks=False)
-    panel.click(lung.ui.applyButton)
-    panel.wait_until(lambda: lung.ui.progressBar.value > 150, 120)
-    slicer.mrmlScene.RemoveNode(case[role])
-    panel.wait_until(lambda: lung.widget.run is None, 120)
-    assert lung.widget.parameters.outputTransform is not None
-    assert f"Deleted during the run: the {role} node" in lung.ui.statusLabel.text
-    assert not lung.ui.applyButton.enabled and not lung.ui.overlayButton.enabled
-
-
-def test_deleting_an_input_before_it_was_written(lung: panel.Panel, case: dict[str, Any], slow: WorkerPool) -> None:
-    choose(lung, case)
-    panel.click(lung.ui.applyButton)
-    slicer.mrmlScene.RemoveNode(case["moving"])
-    panel.wait_until(lambda: lung.widget.run is None, 20)
-    assert lung.ui.statusLabel.text == "The moving volume was removed before it could be read."
-    assert slow.workers == ()
-
-
-def test_closing_the_scene_during_a_run_cancels_it(lung: panel.Panel, case: dict[str, Any], slow: WorkerPool) -> None:
-    choose(lung, case)
-    panel.click(lung.ui.applyButton)
-    panel.wait_until(lambda: lung.ui.progressBar.value > 0, 20)
-    app.reset_scene()
-    empty = slicer.mrmlScene.GetNumberOfNodes()
-    panel.wait_until(lambda: lung.widget.run is None, 20)
-    assert slicer.mrmlScene.GetNumberOfNodes() == empty and leftovers() == [] and slow.workers == ()
-    assert lung.ui.applyButton.toolTip == "Select the fixed volume."
-
-
-# ---- scenes
-
-def test_save_close_and_load_with_the_panel_open(lung: panel.Panel, case: dict[str, Any], tmp_path: Path) -> None:
-    choose(lung, case)
-    apply_and_wait(lung)
-    verdict, after = lung.ui.verdictLabel.text, correlation(case["fixed"], case["moving"])
-    control(lung, "smoothness").value = 4.25
-    assert slicer.util.saveScene(str(tmp_path / "lung.mrb"))
-    counts = []
-    for _ in range(2):
-        app.reset_scene()
-        counts.append(slicer.mrmlScene.GetNumberOfNodes())
-        assert lung.ui.fixedVolumeSelector.currentNode() is None and lung.ui.verdictLabel.text == "No result yet."
-        assert control(lung, "smoothness").value == 3.0
-        slicer.util.loadScene(str(tmp_path / "lung.mrb"))
-        parameters = lung.widget.parameters
-        assert (parameters.fixedVolume.GetName(), parameters.movingVolume.GetName()) == ("Exhale", "Inhale")
-        assert lung.ui.movingLandmarksSelector.currentNode().GetName() == "Moving landmarks"
-        assert parameters.lungConvex.smoothness == control(lung, "smoothness").value == 4.25
-        assert lung.ui.applyButton.enabled and lung.ui.verdictLabel.text == verdict
-        assert lung.ui.previewButton.checked and lung.ui.overlayButton.enabled and not lung.ui.exportButton.enabled
-        assert correlation(parameters.fixedVolume, parameters.movingVolume) == pytest.approx(after, abs=0.002)
-    assert counts[0] == counts[1], "nodes are left over each time a scene is closed"
-    panel.click(lung.ui.checkerboardButton)
-    panel.click(lung.ui.checkerboardButton)
-
-
-def test_the_panel_can_be_left_and_entered_again(lung: panel.Panel, case: dict[str, Any], slow: WorkerPool) -> None:
-    choose(lung, case)
-    panel.click(lung.ui.applyButton)
-    panel.wait_until(lambda: lung.ui.progressBar.value > 0, 20)
-    lung.widget.exit()
-    assert lung.widget.run is not None
-    lung.widget.enter()
-    assert lung.ui.cancelButton.enabled
-    panel.click(lung.ui.cancelButton)
-    panel.wait_until(lambda: lung.widget.run is None, 20)
-    lung.widget.exit()
-    assert lung.widget.parameters is None and not lung.ui.applyButton.enabled
-    lung.widget.enter()
-    assert lung.ui.applyButton.enabled and lung.ui.fixedVolumeSelector.currentNode() is case["fixed"]
-
-
-# ---- more than one panel, and none
-
-def second_module(folder: Path) -> Path:
-    """Another panel made from the parts: the module, its .ui, and nothing else."""
-    source = lung_case.MODULE.parent
-    target = folder / "SecondRegistration"
-    (target / "Resources" / "UI").mkdir(parents=True)
-    for name in ("LungRegistration.py", "Resources/UI/LungRegistration.ui"):
-        text = (source / name).read_text(encoding="utf-8").replace("LungRegistration", "SecondRegistration")
-        (target / name.replace("LungRegistration", "SecondRegistration")).write_text(text, encoding="utf-8")
-    return target / "SecondRegistration.py"
-
-
-def test_two_panels_at_once(lung: panel.Panel, case: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
-    second = lung_case.open_panel(second_module(tmp_path_factory.mktemp("second")))
-    try:
-        choose(lung, case, landmarks=False)
-        choose(second, {"fixed": case["moving"], "moving": case["fixed"]}, landmarks=False)
-        panel.click(lung.ui.applyButton)
-        panel.click(second.ui.applyButton)
-        panel.wait_until(lambda: min(lung.ui.progressBar.value, second.ui.progressBar.value) > 50, 120)
-        pids = {opened.widget.run.job.worker_pid for opened in (lung, second)}
-        assert len(pids) == 2
-        panel.click(second.ui.cancelButton)
-        panel.wait_until(lambda: second.widget.run is None, 20)
-        panel.wait_until(lambda: lung.widget.run is None, 180)
-        assert second.ui.statusLabel.text.startswith("Cancelled") and lung.ui.statusLabel.text.startswith("Finished")
-        assert second.widget.parameters.outputTransform is None
-        assert lung.widget.parameters.outputTransform.GetName() == "Inhale to Exhale"
-    finally:
-        second.close()
-
+# ---- the logic, without a panel
 
 def test_the_logic_without_blocking(lung: panel.Panel, case: dict[str, Any]) -> None:
     from regsuite_slicer.logic_base import Listeners
@@ -442,7 +245,8 @@ def test_the_logic_without_blocking(lung: panel.Panel, case: dict[str, Any]) -> 
 
 
 def test_the_logic_refuses_nonsense(lung: panel.Panel, case: dict[str, Any]) -> None:
-    for options, words in (({"preset": "Fastest"}, "Fastest"), ({"settings": {"smothness": 1.0}}, "smothness"), ({"method": "lung"}, "lung")):
+    faulty = (({"preset": "Fastest"}, "Fastest"), ({"settings": {"smothness": 1.0}}, "smothness"), ({"method": "lung"}, "'lung'"))
+    for options, words in faulty:
         with pytest.raises((JobError, ValueError), match=words):
             lung.logic.register(case["fixed"], case["moving"], **options)
     with pytest.raises(JobError, match="Select the moving volume"):
@@ -481,18 +285,3 @@ def test_the_console_example_runs_and_torch_stays_out(tmp_path: Path) -> None:
     """)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=400, cwd=tmp_path)
     assert done.returncode == 0 and "all is well" in done.stdout, done.stdout + done.stderr
-
-
-def test_nothing_waits_for_torch(lung: panel.Panel, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from regsuite_slicer import install
-
-    outcome = install.Outcome(install.State.DECLINED, "PyTorch was not installed because you declined.")
-    monkeypatch.setattr(install, "ensure_torch", lambda repair=False: outcome)
-    choose(lung, case)
-    before = scene_state()
-    panel.click(lung.ui.applyButton)
-    panel.spin(0.05)
-    assert lung.widget.run is None and "declined" in lung.ui.statusLabel.text and scene_state() == before
-    began = time.perf_counter()
-    lung_case.open_panel()
-    assert time.perf_counter() - began < 5

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 import qt
+import slicer
 
 LOG_LINES = 500
 _PAUSE_S = 0.005
@@ -146,7 +147,7 @@ def wait_for(done: Callable[[], bool], timeout_s: float | None, give_up: Callabl
     ends = None if timeout_s is None else time.monotonic() + timeout_s
     late = False
     while not done():
-        qt.QCoreApplication.processEvents(qt.QEventLoop.ExcludeUserInputEvents)
+        slicer.app.processEvents(qt.QEventLoop.ExcludeUserInputEvents)
         if not done():
             time.sleep(_PAUSE_S)
         if ends is not None and not late and time.monotonic() > ends:

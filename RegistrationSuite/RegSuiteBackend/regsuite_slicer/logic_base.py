@@ -78,7 +78,7 @@ class Run(VTKObservationMixin):
         self.overview = b""
         self.job: Job | None = None
         self._spec, self._inputs, self._outputs, self._request = spec, dict(inputs), outputs, dict(request)
-        self._pool, self._listeners, self._cancelling = pool, listeners, False
+        self.listeners, self._pool, self._cancelling = listeners, pool, False
         self._steps = self._prepare()
         self.folder = Path(tempfile.mkdtemp(prefix="regsuite-", dir=slicer.app.temporaryPath))
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, lambda *_: self.cancel())
@@ -178,8 +178,8 @@ class Run(VTKObservationMixin):
         self._end(result)
 
     def _tell(self, progress: Progress) -> None:
-        if self._listeners.progress is not None and not self._cancelling:
-            self._listeners.progress(progress)
+        if self.listeners.progress is not None and not self._cancelling:
+            self.listeners.progress(progress)
 
     def _end(self, outcome: results.SceneResult | JobError) -> None:
         if self.ended:
@@ -187,11 +187,11 @@ class Run(VTKObservationMixin):
         self.removeObservers()
         shutil.rmtree(self.folder, ignore_errors=True)
         if isinstance(outcome, JobCancelled):
-            self.error, self.state, listener = outcome, JobState.CANCELLED, self._listeners.cancelled
+            self.error, self.state, listener = outcome, JobState.CANCELLED, self.listeners.cancelled
         elif isinstance(outcome, JobError):
-            self.error, self.state, listener = outcome, JobState.FAILED, self._listeners.failed
+            self.error, self.state, listener = outcome, JobState.FAILED, self.listeners.failed
         else:
-            self.result, self.state, listener = outcome, JobState.FINISHED, self._listeners.finished
+            self.result, self.state, listener = outcome, JobState.FINISHED, self.listeners.finished
         if listener is not None:
             listener(outcome)  # type: ignore[arg-type]
 
@@ -251,9 +251,8 @@ class RegistrationLogic(ScriptedLoadableModuleLogic):
         outcome = install.ensure_torch()
         if not outcome.ready:
             raise JobError(outcome.message, "torch")
-        request = {
-            "command": "register", "method": method, "preset": preset, "settings": dict(settings or {}), "device": device, "seed": seed,
-        }  # fmt: skip
+        request = {"command": "register", "method": method, "preset": preset, "settings": dict(settings or {})}
+        request |= {"device": device, "seed": seed}
         return Run(self.SPEC, inputs, outputs, request, self.pool, listeners or Listeners())
 
     def inputsOf(self, parameters: Any) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         root.layout().insertWidget(1, slicer.util.loadUI(str(advanced.RESOURCES / "UI" / "RegSuiteSettings.ui")))
         root.layout().addWidget(slicer.util.loadUI(str(advanced.RESOURCES / "UI" / "RegSuiteRun.ui")))
         self.ui = slicer.util.childWidgetVariables(root)
-        self._controls = {key: self._addSettings(key, member) for key, member in self.logic.SPEC.methods.items()}
+        self._controls = self._addSettings()
         several = len(self._controls) > 1
         self.ui.methodComboBox.visible = self.ui.methodComboBoxLabel.visible = several
         self.ui.logText.visible = False
@@ -80,7 +80,9 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self) -> None:
         """The module is unloaded."""
         if self.run is not None:
+            self.run.listeners = Listeners()  # the widgets will be gone when it has ended
             self.run.cancel()
+            self.run = None
         self.results.close()
         self.setParameters(None)
         self.removeObservers()
@@ -140,10 +142,16 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return _("There is no scene.")
         return str(self.logic.missing(self.logic.inputsOf(self.parameters), self.logic.outputsOf(self.parameters)))
 
-    def _addSettings(self, key: str, member: str) -> advanced.AdvancedControls:
-        controls = advanced.AdvancedControls(key, member, self.ui.advancedCollapsibleButton)
-        self.ui.advancedCollapsibleButton.layout().addWidget(controls.page)
-        return controls
+    def _addSettings(self) -> dict[str, advanced.AdvancedControls]:
+        """A page of controls for each method. They lie in a box of their own: a collapsible button hides its direct children."""
+        box = qt.QWidget(self.ui.advancedCollapsibleButton)
+        layout = qt.QVBoxLayout(box)
+        layout.setContentsMargins(0, 0, 0, 0)
+        made = {key: advanced.AdvancedControls(key, member, box) for key, member in self.logic.SPEC.methods.items()}
+        for controls in made.values():
+            layout.addWidget(controls.page)
+        self.ui.advancedCollapsibleButton.layout().addWidget(box)
+        return made
 
     def _pack(self) -> Any:
         return getattr(self.parameters, self.logic.SPEC.methods[self.parameters.method])

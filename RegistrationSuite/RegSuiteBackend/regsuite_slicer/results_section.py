@@ -200,7 +200,8 @@ class ResultsSection:
             if self._overview:
                 (Path(folder) / f"{name} overview.png").write_bytes(self._overview)
         except OSError as error:
-            slicer.util.errorDisplay(_("The report could not be written to '{folder}': {why}.").format(folder=folder, why=error.strerror))
+            text = _("The report could not be written to '{folder}': {why}.")
+            slicer.util.errorDisplay(text.format(folder=folder, why=error.strerror))
 
     def _write_verdict(self) -> None:
         rows = _rows(self._table)

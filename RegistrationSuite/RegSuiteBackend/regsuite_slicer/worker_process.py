@@ -227,13 +227,15 @@ def python_program() -> str:
 
 def environment() -> Any:
     """Slicer's own environment with both packages on the path."""
-    environment = qt.QProcessEnvironment.systemEnvironment()
-    others = [entry for entry in environment.value("PYTHONPATH", "").split(os.pathsep) if entry]
-    environment.insert("PYTHONPATH", os.pathsep.join([str(_BACKEND), *others]))
-    environment.insert("PYTHONUNBUFFERED", "1")
-    environment.insert("PYTHONIOENCODING", "utf-8")
-    environment.insert("MPLBACKEND", "Agg")
-    return environment
+    variables = qt.QProcessEnvironment.systemEnvironment()
+    others = [entry for entry in variables.value("PYTHONPATH", "").split(os.pathsep) if entry]
+    variables.insert("PYTHONPATH", os.pathsep.join([str(_BACKEND), *others]))
+    variables.insert("PYTHONUNBUFFERED", "1")
+    variables.insert("PYTHONIOENCODING", "utf-8")
+    variables.insert("MPLBACKEND", "Agg")
+    if not variables.contains("OMP_WAIT_POLICY"):
+        variables.insert("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the processor to Slicer
+    return variables
 
 
 def read_bytes(array: Any) -> bytes:

@@ -118,7 +118,7 @@ def _transform(name: str) -> list[str]:
     roles = {"storage": storage, "spatialRegistrationFixed": _FIXED, "spatialRegistrationMoving": _MOVING}
     return [
         _node("TransformStorage", storage, "TransformStorage", fileName="Data/transform.h5", useCompression=1),
-        _node("Transform", _TRANSFORM, name, references=_references(**roles)),
+        _node("Transform", _TRANSFORM, name, references=_references(**roles), attributes="RegistrationSuite.Interpolation:linear"),
     ]
 
 

@@ -15,7 +15,10 @@ from regsuite.solvers.frame import Level
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """window_radius: voxels; smoothness: lambda; robust_gradient: Charbonnier scale of |grad u|."""
+    """window_radius: voxels; smoothness: lambda; robust_gradient: scale at which |grad u - A| counts as sliding (see Smoothness).
+
+    Stops when the mean step falls below tolerance_mm, or twice in a row the energy falls by less than `tolerance` of itself.
+    """
 
     iterations: int
     window_radius: int
@@ -26,6 +29,7 @@ class RefineSettings:
     reach: float = 0.7
     cg_iterations: int = 12
     tolerance_mm: float = 0.01
+    tolerance: float = 5e-5
     max_step_voxels: float = 1.0
 
 
@@ -107,6 +111,7 @@ def refine(level: Level, u: torch.Tensor, settings: RefineSettings, progress: Pr
     """Minimise mean(1 - max(LNCC, 0)^2) / 2 + lambda mean(psi(grad u)) from u (3, d, h, w) mm on level.lattice."""
     similarity = LocalCorrelation(level, settings.window_radius, settings.noise)
     limit = settings.max_step_voxels * min(level.spacing)
+    previous, stalled = math.inf, 0
     for iteration in range(settings.iterations):
         energy, force, matrix = similarity.linearise(u)
         smooth = Smoothness(
@@ -122,6 +127,8 @@ def refine(level: Level, u: torch.Tensor, settings: RefineSettings, progress: Pr
             (iteration + 1) / settings.iterations,
             f"{tag}, iteration {iteration + 1}, mean squared correlation {1.0 - 2.0 * energy:.4f}",
         )
-        if not math.isfinite(change) or change < settings.tolerance_mm:
+        stalled = stalled + 1 if previous - energy < settings.tolerance * energy else 0
+        previous = energy
+        if change < settings.tolerance_mm or stalled == 2:
             break
     return u

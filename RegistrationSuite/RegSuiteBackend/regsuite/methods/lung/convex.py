@@ -58,11 +58,11 @@ class LungConvexConfig(Config):
     )
     coarse_iterations: int = limited(20, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
     fine_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
-    smoothness: float = limited(3.0, 0.01, 100.0, "Weight of smoothness against similarity", advanced=False)
+    smoothness: float = limited(1.5, 0.01, 100.0, "Weight of smoothness against similarity", advanced=False)
     sliding_gradient: float = limited(
         0.2, 0.01, 10.0, "Change of displacement (mm per mm) beyond which smoothness yields to sliding"
     )
-    sliding_smoothness: float = limited(0.5, 0.01, 1.0, "Share of the smoothness used inside a sliding region")
+    sliding_smoothness: float = limited(0.9, 0.01, 1.0, "Share of the smoothness used inside a sliding region")
     window_voxels: int = limited(2, 1, 6, "Radius of the correlation window")
     noise: float = limited(0.01, 0.001, 0.5, "Contrast below which a window counts as noise, in shares of the intensity range")
     lungs: bool = option(True, "Find the lungs of chest CT when no mask is given")
