@@ -85,7 +85,7 @@ def main(out: Path) -> None:
             panel.click(ui.overlayButton)
     views.save_png(np.concatenate(shown, axis=1), out / "views.png")
     panel.click(ui.glyphButton)
-    panel.photograph_with_views(opened, [*all_three, shown[1]], out / "overview.png", width=400)
+    panel.photograph_with_views(opened, [*all_three, shown[1]], out / "overview.png")
     opened.close()
     lung_case.close_shared_pool()
 

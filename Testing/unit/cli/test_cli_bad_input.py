@@ -133,7 +133,11 @@ def test_an_interrupt_in_the_middle_leaves_nothing(a_pair, how, code):
     argv = [item for item in arguments(a_pair, {}, ("pauses=5000", "pause_s=0.02")) if item != "-q"]
     before = contents(a_pair.folder.parent)
     process = subprocess.Popen(
-        [sys.executable, "-c", INSTALL, *argv], stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, "-c", INSTALL, *argv],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background inherits "ignore"
     )
     assert process.stderr is not None
     for line in process.stderr:

@@ -53,9 +53,12 @@ def staged_folder(out: str | os.PathLike[str]) -> Iterator[Path]:
     Raises OutputError at once, before the long work, when `out` is a file or cannot be made or written.
     """
     target = Path(out)
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"Cannot write to '{target}': expected a folder, found a file.")
-    existed = target.is_dir()
+    try:
+        if target.exists() and not target.is_dir():
+            raise OutputError(f"Cannot write to '{target}': expected a folder, found a file.")
+        existed = target.is_dir()
+    except PermissionError as error:
+        raise OutputError(f"Cannot write to '{target}': {_reason(error)}.") from error
     stage = _make_stage_for_folder(target, existed)
     try:
         yield stage

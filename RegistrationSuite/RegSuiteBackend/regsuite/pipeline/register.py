@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable
@@ -143,11 +144,16 @@ def _measure(request: RegistrationRequest, inputs: Inputs, result: Result, truth
 
 
 def _write(folder: Path, request: RegistrationRequest, outcome: Outcome, stages: Progress) -> None:
-    from regsuite.pipeline.overview import draw_overview  # matplotlib is only loaded here
     from regsuite.pipeline.scene import write_scene
 
-    with stages.stage("Drawing", 0.94, 0.97):
-        draw_overview(outcome, folder / OVERVIEW)
+    if importlib.util.find_spec("matplotlib") is None:  # 3D Slicer does not bring it; the scene shows more than the page
+        warning = f"{OVERVIEW} was not drawn: matplotlib is not installed (pip install matplotlib)."
+        outcome.report["warnings"] = [*outcome.report["warnings"], warning]
+    else:
+        from regsuite.pipeline.overview import draw_overview  # matplotlib is only loaded here
+
+        with stages.stage("Drawing", 0.94, 0.97):
+            draw_overview(outcome, folder / OVERVIEW)
     with stages.stage("Writing", 0.97, 1.0):
         write_transform(outcome.result.transform.to("cpu"), folder / TRANSFORM)
         stages.step(0.4)

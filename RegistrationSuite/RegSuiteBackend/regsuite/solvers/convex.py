@@ -18,6 +18,7 @@ COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """theta of the published schedule, for costs scaled to a mean of 1 per cell (ours) and displacements in cells."""
 
 
+_STILLNESS = 1e-3  # ours: cost per squared cell of shift, so that cells without texture stay where they are
 _BLOCK = 2048
 _SHIFT_BLOCK = 16
 
@@ -78,6 +79,7 @@ def _one_way(
 ) -> torch.Tensor:
     """Features (12, d, h, w) -> smoothed best displacement (3, d, h, w) in mm along (i, j, k)."""
     cost, mesh = cost_volume(f, m, f_weight, m_weight, reach)
+    cost += (_STILLNESS * mesh.square().sum(dim=1)).view(-1, 1, 1, 1)
     mesh_mm = mesh * torch.tensor(cell_mm[::-1], dtype=f.dtype, device=f.device)
     mean_cell = sum(cell_mm) / 3.0
     u = _coupled_argmin(cost, mesh_mm, mean_cell, 0.0, torch.zeros(3, *f.shape[1:], dtype=f.dtype, device=f.device))
@@ -121,10 +123,10 @@ def cost_volume(
     cost.add_(known.neg_().add_(1.0).mul_(mean)).div_(mean.clamp(min=1e-12))
     del known
     count = 1.0 / box_count((d, h, w), (1, 1, 1), f)
+    mesh = torch.tensor(shifts, dtype=f.dtype, device=f.device).flip(1)
     for start in range(0, len(cost), _SHIFT_BLOCK):
         block = cost[start : start + _SHIFT_BLOCK]
         block.copy_(box_sum(box_sum(block, (1, 1, 1)).mul_(count), (1, 1, 1)).mul_(count))
-    mesh = torch.tensor(shifts, dtype=f.dtype, device=f.device).flip(1)
     return cost, mesh
 
 

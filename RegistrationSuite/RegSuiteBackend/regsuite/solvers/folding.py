@@ -51,22 +51,36 @@ def unfold(
     Each round blends u with its 5^3 mean in the neighbourhood of the bad cells; the neighbourhood grows while they persist.
     keep (d, h, w) in 0..1: nodes that give way little during the first half of the rounds (the organ beside a sliding wall).
     """
-    first = 0
     if min(u.shape[1:]) < 2:
-        return u, first
+        return u, 0
+    u = u.clone()
+    bad = corner_determinants(u, spacing) < least
+    first = int(bad.sum())
     for number in range(rounds):
-        bad = corner_determinants(u, spacing) < least
-        count = int(bad.sum())
-        if number == 0:
-            first = count
-        if not count:
+        index = torch.nonzero(bad)
+        if not len(index):
             break
-        node = torch.zeros(1, *u.shape[1:], dtype=u.dtype, device=u.device)
-        for a, b, c in itertools.product((0, 1), repeat=3):
-            node[0, a : a + bad.shape[0], b : b + bad.shape[1], c : c + bad.shape[2]] += bad
         reach = 1.0 + 0.2 * number
-        blend = (gaussian_smooth((node > 0).to(u.dtype), (reach, reach, reach)) * 2.0).clamp(max=1.0)
+        margin = int(4.0 * reach) + 3
+        low = [max(0, int(a) - margin) for a in index.amin(dim=0)]
+        high = [min(n, int(b) + 2 + margin) for n, b in zip(u.shape[1:], index.amax(dim=0), strict=True)]
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        cells = tuple(slice(a, b - 1) for a, b in zip(low, high, strict=True))
+        whole = (slice(None), box[0], box[1], box[2])
+        part = u[whole]
+        near = _neighbourhood(bad[cells], reach).to(u.dtype)
         if keep is not None and number < rounds // 2:
-            blend = blend * (1.0 - 0.9 * keep)
-        u = u + blend * (box_mean(u, (2, 2, 2)) - u)
+            near = near * (1.0 - 0.9 * keep[box])
+        for _ in range(1 + number // 4):
+            part = part + near * (box_mean(part, (2, 2, 2)) - part)
+        u[whole] = part
+        bad[cells] = corner_determinants(part, spacing) < least
     return u, first
+
+
+def _neighbourhood(bad: torch.Tensor, reach: float) -> torch.Tensor:
+    """(d-1, h-1, w-1) cells -> (1, d, h, w) in 0..1: 1 at their nodes, falling off over `reach` nodes."""
+    node = torch.zeros(1, *(n + 1 for n in bad.shape), device=bad.device)
+    for a, b, c in _CORNERS:
+        node[0, a : a + bad.shape[0], b : b + bad.shape[1], c : c + bad.shape[2]] += bad
+    return (gaussian_smooth((node > 0).float(), (reach, reach, reach)) * 2.0).clamp(max=1.0)

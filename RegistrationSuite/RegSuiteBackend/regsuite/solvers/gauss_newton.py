@@ -36,7 +36,8 @@ class RefineSettings:
 class LocalCorrelation:
     """LNCC of one level, E(u) = mean over voxels of w (1 - max(cc, 0)^2) / 2; what depends on the fixed image alone is kept.
 
-    cc(x) = (<f m> - <f><m>) / sqrt((var f + noise^2)(var m + noise^2)), <.> the mean over a box window *of the weighted voxels*:
+    cc(x) = (<f m> - <f><m> + noise^2) / sqrt((var f + noise^2)(var m + noise^2)), so that equal windows give 1 and no force, flat
+    ones too; <.> is the mean over a box window *of the weighted voxels*:
     with a mask as weight, what lies outside neither pulls nor leaks into the windows. The gradient is exact (adjoint windows);
     the matrix is Gauss-Newton's for the locally normalised difference. Along an axis with thick voxels the force is damped by
     sqrt(finest / spacing): linear interpolation between thick slices blurs, which looks like similarity and pulls between slices.
@@ -78,7 +79,7 @@ class LocalCorrelation:
         mean_m = self._mean(m)
         var_m = (self._mean(m * m) - mean_m**2).clamp_(min=0.0).add_(self.noise2)
         a = torch.rsqrt(self.var_f * var_m)
-        cc = (self._mean(f * m) - self.mean_f * mean_m) * a
+        cc = (self._mean(f * m) - self.mean_f * mean_m).add_(self.noise2) * a
         energy = float(((1.0 - cc.clamp(min=0.0).square_()) * weight).sum() / (2.0 * weight.sum().clamp(min=1.0)))
         agreement = cc.clamp(min=0.0)  # of E = (1 - cc^2) / 2 for cc > 0: windows that do not match lose their say
         a *= agreement

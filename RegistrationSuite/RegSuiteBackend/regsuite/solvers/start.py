@@ -29,7 +29,7 @@ def best_translation(
     """The whole-voxel translation (at `spacing_mm`) that makes MIND-SSC features agree best, over *all* translations at once.
 
     Mean over the overlap of |f(x) - m(x + t)|^2 for every t by FFT, t limited to overlaps of at least `least_overlap` of the
-    largest; returns (4x4 start with the translation before it, gain = 1 - cost(best) / cost(0)).
+    largest; returns (4x4 start with the translation before it, gain = (cost(0) - cost(best)) / mean cost).
     """
     level = make_level(fixed, moving, start, spacing_mm, spacing_mm)
     f_image, grid = level.fixed.data, level.fixed.grid
@@ -55,5 +55,6 @@ def best_translation(
     best = int(cost.argmin())
     index = np.array(np.unravel_index(best, cost.shape)) - np.array(margin)
     shift = grid.affine[:3, :3] @ index[::-1]
-    gain = 1.0 - float(cost.flatten()[best]) / here if np.isfinite(here) and here > 0 else 1.0
+    typical = float(cost[torch.isfinite(cost)].mean())
+    gain = (here - float(cost.flatten()[best])) / max(typical, 1e-12) if np.isfinite(here) else 1.0
     return start @ AffineTransform.translation(shift).matrix, gain

@@ -46,32 +46,54 @@ class Transform(ABC):
         return out
 
     def inverse_points(
-        self, points: torch.Tensor, tolerance_mm: float = INVERSE_TOLERANCE_MM, iterations: int = 200
+        self, points: torch.Tensor, tolerance_mm: float = INVERSE_TOLERANCE_MM, iterations: int = 100
     ) -> torch.Tensor:
-        """(N, 3) y -> x with |T(x) - y| <= tolerance_mm, by damped fixed-point iteration on x <- x - (T(x) - y).
+        """(N, 3) y -> x with |T(x) - y| <= tolerance_mm: fixed-point steps x <- x - (T(x) - y), then damped Newton steps (with a
+        Jacobian by differences) for the points where those do not contract, as beside a sliding wall.
 
         Raises NotInvertibleError naming the share of points that did not reach the tolerance. Beside a small fold y has
         several such x; one of them is returned.
         """
         target = points.double()
         x = target - (self.map_points(target) - target)
-        residual = self.map_points(x) - target
-        step = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
-        for _ in range(iterations):
-            norm = residual.norm(dim=1, keepdim=True)
-            if not len(x) or float(norm.max()) <= tolerance_mm:
+        open_ = torch.arange(len(x), device=x.device)
+        for use_newton in (False, True):
+            found = self._solve_points(x[open_], target[open_], tolerance_mm, iterations, use_newton)
+            x[open_] = found
+            missed = (self.map_points(found) - target[open_]).norm(dim=1) > tolerance_mm
+            if use_newton:  # Newton also ends where space is turned over
+                missed |= torch.linalg.det(self._point_jacobian(found)) <= 0.0
+            open_ = open_[missed]
+            if not len(open_):
                 return x.to(points.dtype)
-            trial = x - step * residual
-            trial_residual = self.map_points(trial) - target
-            better = trial_residual.norm(dim=1, keepdim=True) < norm
-            x = torch.where(better, trial, x)
-            residual = torch.where(better, trial_residual, residual)
-            step = torch.where(better, (step * 1.5).clamp(max=1.0), step * 0.5)
-        share = float((residual.norm(dim=1) > tolerance_mm).double().mean())
         raise NotInvertibleError(
-            f"The transform could not be inverted at {100 * share:.3g} % of the points to {tolerance_mm:g} mm; "
+            f"The transform could not be inverted at {100 * len(open_) / len(x):.3g} % of the points to {tolerance_mm:g} mm; "
             "it folds or tears there."
         )
+
+    def _solve_points(self, x: torch.Tensor, y: torch.Tensor, tolerance_mm: float, iterations: int, newton: bool) -> torch.Tensor:
+        """Damped steps on T(x) = y; a step that makes a point's residual longer is halved and tried again."""
+        residual = self.map_points(x) - y
+        damping = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
+        for _ in range(iterations):
+            length = residual.norm(dim=1, keepdim=True)
+            if not len(x) or float(length.max()) <= tolerance_mm:
+                break
+            step = self._newton_step(x, residual) if newton else residual
+            trial = x - damping * step
+            trial_residual = self.map_points(trial) - y
+            better = trial_residual.norm(dim=1, keepdim=True) < length
+            x = torch.where(better, trial, x)
+            residual = torch.where(better, trial_residual, residual)
+            damping = torch.where(better, (damping * 2.0).clamp(max=1.0), damping * 0.5)
+        return x
+
+    def _newton_step(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.lstsq(self._point_jacobian(x), residual[:, :, None]).solution[:, :, 0]
+
+    def _point_jacobian(self, x: torch.Tensor, tick_mm: float = 0.01) -> torch.Tensor:
+        ticks = tick_mm * torch.eye(3, dtype=x.dtype, device=x.device)
+        return torch.stack([(self.map_points(x + t) - self.map_points(x - t)) / (2.0 * tick_mm) for t in ticks], dim=2)
 
 
 def compose(outer: Transform, inner: Transform) -> Transform:
