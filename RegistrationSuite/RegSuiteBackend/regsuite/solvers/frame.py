@@ -7,7 +7,7 @@ fills the same box of space as the fixed image. The map is T(x) = T0(x + R u(x))
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -145,6 +145,16 @@ def make_level(
     small = at_spacing(fixed, spacing_mm)
     masks = [None if w is None else at_spacing(w, spacing_mm).data for w in (weight, moving_weight)]
     return Level(small, at_spacing(moving, spacing_mm), start, lattice_shape(small.grid, lattice_mm), masks[0], masks[1])
+
+
+def crop_level(level: Level, margin_mm: float, lattice_mm: float) -> Level:
+    """The part of a level around its weight, with a lattice of about `lattice_mm` of its own."""
+    if level.weight is None:
+        return level
+    weight = level.fixed.with_data(level.weight)
+    mask = weight.with_data((level.weight > 0.01).float())
+    fixed = crop(level.fixed, mask, margin_mm)
+    return replace(level, fixed=fixed, weight=crop(weight, mask, margin_mm).data, lattice=lattice_shape(fixed.grid, lattice_mm))
 
 
 def resize_displacement(u: torch.Tensor, lattice: tuple[int, int, int]) -> torch.Tensor:

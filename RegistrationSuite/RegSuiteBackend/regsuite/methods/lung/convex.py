@@ -28,10 +28,9 @@ from regsuite.solvers import convex, folding, start
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.frame import (
     canonical,
-    crop,
+    crop_level,
     lattice_shape,
     make_level,
-    resize_displacement,
     sample_displacement,
     to_transform,
 )
@@ -215,22 +214,16 @@ def _refine_regions(
 ) -> torch.Tensor:
     """One refinement, or, with a sliding region, one outside it and one inside, put together at about the finest resolution."""
     if pair.region is None:
-        return _refine(pair.fixed, pair.weight, pair.moving_weight, pair, u, config, reporter, history, (0.3, 0.97))
+        return _refine(pair.weight, pair.moving_weight, pair, u, config, reporter, history, (0.3, 0.97))[0]
     rest = pair.region.with_data(1.0 - pair.region.data)
-    outside = _refine(pair.fixed, rest, None, pair, u, config, reporter, history, (0.3, 0.7))
-    fixed, region = crop(pair.fixed, pair.region, _MARGIN_MM), crop(pair.region, pair.region, _MARGIN_MM)
-    cells = lattice_shape(fixed.grid, config.cell_mm)
-    near = sample_displacement(u, pair.fixed.grid, fixed.grid.resized(cells))
-    inside = _refine(
-        fixed, region, pair.moving_weight, pair, near, config, reporter, history, (0.7, 0.97), config.sliding_smoothness, 1
-    )
+    outside, _ = _refine(rest, None, pair, u, config, reporter, history, (0.3, 0.7))
+    inside, box = _refine(pair.region, pair.moving_weight, pair, u, config, reporter, history, (0.7, 0.97), within=True)
     grid = pair.fixed.grid.resized(lattice_shape(pair.fixed.grid, max(pair.finest(config), _JOINT_LATTICE_MM)))
     belongs = sample_displacement(pair.region.data, pair.fixed.grid, grid) > 0.5
-    return torch.where(belongs, sample_displacement(inside, fixed.grid, grid), sample_displacement(outside, pair.fixed.grid, grid))
+    return torch.where(belongs, sample_displacement(inside, box, grid), sample_displacement(outside, pair.fixed.grid, grid))
 
 
 def _refine(
-    fixed: Image,
     weight: Image | None,
     moving_weight: Image | None,
     pair: _Pair,
@@ -239,18 +232,24 @@ def _refine(
     reporter: Progress,
     history: list[dict[str, Any]],
     span: tuple[float, float],
-    softness: float = 1.0,
-    extra_levels: int = 0,
-) -> torch.Tensor:
-    """All levels over the box of `fixed`, from u (mm on a lattice that fills that box)."""
+    within: bool = False,
+) -> tuple[torch.Tensor, Grid]:
+    """All levels from u (mm on a lattice that fills the fixed box); returns the new u and the box that its lattice fills.
+
+    within: a sliding region. Only the box around the weight is worked on, with one level more and its own smoothness. Levels are
+    cropped after they were sampled, so that an image on itself stays exactly still.
+    """
     finest = pair.finest(config)
-    plan = [finest * 2**n for n in reversed(range(config.levels + extra_levels))]
+    plan = [finest * 2**n for n in reversed(range(config.levels + within))]
     cost = np.cumsum([0.0] + [(1.0 / h) ** 3 for h in plan])
     share = span[0] + (span[1] - span[0]) * cost / cost[-1]
+    softness, box = config.sliding_smoothness if within else 1.0, pair.fixed.grid
     for number, spacing in enumerate(plan):
         last = number == len(plan) - 1
         lattice_mm = 2.0 * finest if last else spacing
-        level = make_level(fixed, pair.moving, pair.start, spacing, lattice_mm, weight, moving_weight)
+        level = make_level(pair.fixed, pair.moving, pair.start, spacing, lattice_mm, weight, moving_weight)
+        if within:
+            level = crop_level(level, _MARGIN_MM, lattice_mm)
         settings = RefineSettings(
             iterations=config.fine_iterations if last else config.coarse_iterations,
             window_radius=config.window_voxels,
@@ -259,10 +258,11 @@ def _refine(
             noise=config.noise,
         )
         with reporter.share(share[number], share[number + 1]):
-            u = refine(level, resize_displacement(u, level.lattice), settings, reporter, history, f"{spacing:.3g} mm")
+            near = sample_displacement(u, box, level.lattice_grid)
+            u, box = refine(level, near, settings, reporter, history, f"{spacing:.3g} mm"), level.fixed.grid
         if last and settings.iterations:
             history[-1]["last"] = True
-    return u
+    return u, box
 
 
 Config = LungConvexConfig  # type: ignore[misc,assignment]  # the registry reads module.Config
