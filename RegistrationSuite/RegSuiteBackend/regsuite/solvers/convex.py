@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn import functional
@@ -21,6 +23,8 @@ COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _STILLNESS = 1e-3  # ours: cost per squared cell of shift, so that cells without texture stay where they are
 _BLOCK = 2048
 _SHIFT_BLOCK = 16
+Tick = Callable[[float], None]
+"""tick(fraction 0..1): called several times a second by what takes long; may raise Cancelled."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,14 @@ def search(level: Level, settings: ConvexSettings, progress: Progress) -> torch.
     m = _cell_means(mind_ssc(moving, dilation=dilation), cells)
     progress.step(0.3, "descriptors")
     ones = torch.ones_like(inside)
-    forward = _one_way(f, m, ones, inside, reach, cell_mm, settings.coupling_scale)
-    progress.step(0.6, "forward search")
+    part = 0.3 if settings.consistency else 0.6
+
+    def tick(fraction: float, first: float, name: str) -> None:
+        progress.step(first + part * fraction, f"{name} search")
+
+    forward = _one_way(f, m, ones, inside, reach, cell_mm, settings.coupling_scale, partial(tick, first=0.3, name="forward"))
     if settings.consistency:
-        backward = _one_way(m, f, inside, ones, reach, cell_mm, settings.coupling_scale)
-        progress.step(0.9, "backward search")
+        backward = _one_way(m, f, inside, ones, reach, cell_mm, settings.coupling_scale, partial(tick, first=0.6, name="backward"))
         forward = make_consistent(forward, backward, cell_mm, settings.consistency)
     return forward
 
@@ -76,15 +83,18 @@ def _one_way(
     reach: list[int],
     cell_mm: list[float],
     scale: float,
+    tick: Tick,
 ) -> torch.Tensor:
     """Features (12, d, h, w) -> smoothed best displacement (3, d, h, w) in mm along (i, j, k)."""
-    cost, mesh = cost_volume(f, m, f_weight, m_weight, reach)
+    cost, mesh = cost_volume(f, m, f_weight, m_weight, reach, lambda fraction: tick(0.6 * fraction))
     cost += (_STILLNESS * mesh.square().sum(dim=1)).view(-1, 1, 1, 1)
     mesh_mm = mesh * torch.tensor(cell_mm[::-1], dtype=f.dtype, device=f.device)
     mean_cell = sum(cell_mm) / 3.0
     u = _coupled_argmin(cost, mesh_mm, mean_cell, 0.0, torch.zeros(3, *f.shape[1:], dtype=f.dtype, device=f.device))
-    for theta in COUPLING:
+    for number, theta in enumerate(COUPLING):
+        tick(0.6 + 0.4 * (number + 1) / (len(COUPLING) + 1))
         u = _coupled_argmin(cost, mesh_mm, mean_cell, theta * scale, box_mean(u, (1, 1, 1)))
+    tick(1.0)
     return box_mean(u, (1, 1, 1))
 
 
@@ -104,7 +114,7 @@ def _coupled_argmin(cost: torch.Tensor, mesh_mm: torch.Tensor, cell: float, thet
 
 
 def cost_volume(
-    f: torch.Tensor, m: torch.Tensor, f_weight: torch.Tensor, m_weight: torch.Tensor, reach: list[int]
+    f: torch.Tensor, m: torch.Tensor, f_weight: torch.Tensor, m_weight: torch.Tensor, reach: list[int], tick: Tick | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All shifts: cost (n, d, h, w), mean over channels of (f(x) - m(x + s))^2 averaged twice over 3^3 cells and scaled to a
     mean of 1; mesh (n, 3) whole-cell shifts s along (i, j, k). Cells without a partner take the shift's weighted mean."""
@@ -116,6 +126,8 @@ def cost_volume(
     cost = torch.empty(len(shifts), d, h, w, dtype=f.dtype, device=f.device)
     known = torch.empty_like(cost)
     for n, (a, b, c) in enumerate(shifts):
+        if tick and n % _SHIFT_BLOCK == 0:
+            tick(0.5 * n / len(shifts))
         window = (slice(None), slice(rd + a, rd + a + d), slice(rh + b, rh + b + h), slice(rw + c, rw + c + w))
         torch.mul(f_weight[0], weight[window][0], out=known[n])
         torch.mean((f - padded[window]).square_(), dim=0, out=cost[n]).mul_(known[n])
@@ -125,6 +137,8 @@ def cost_volume(
     count = 1.0 / box_count((d, h, w), (1, 1, 1), f)
     mesh = torch.tensor(shifts, dtype=f.dtype, device=f.device).flip(1)
     for start in range(0, len(cost), _SHIFT_BLOCK):
+        if tick:
+            tick(0.5 + 0.5 * start / len(cost))
         block = cost[start : start + _SHIFT_BLOCK]
         block.copy_(box_sum(box_sum(block, (1, 1, 1)).mul_(count), (1, 1, 1)).mul_(count))
     return cost, mesh

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from regsuite import check
 from regsuite.errors import InputError
 from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
@@ -173,13 +174,14 @@ def _prepared(image: Image, name: str) -> Image:
     """Scaled so that the 0.5 and 99.5 percentiles become 0 and 1."""
     if image.channels != 1:
         raise InputError(f"The {name} image must have one channel, found {image.channels}.")
+    check.finite_tensor(f"The {name} image", image.data)
     data = image.data.float()
     sample = data.flatten()[:: max(1, data.numel() // 500_000)].sort().values
     low, high = float(sample[int(0.005 * len(sample))]), float(sample[int(0.995 * (len(sample) - 1))])
     if high <= low:
         low, high = float(data.min()), float(data.max())
-    if not np.isfinite(low + high) or high <= low:
-        raise InputError(f"The {name} image is constant ({low:g} everywhere) or not finite; expected an image with contrast.")
+    if high <= low:
+        raise InputError(f"The {name} image is constant ({low:g} everywhere); expected an image with contrast.")
     return image.with_data((data.clamp(low, high) - low) / (high - low))
 
 
