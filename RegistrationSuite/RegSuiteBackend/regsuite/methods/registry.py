@@ -40,6 +40,17 @@ _ROWS = (
         reference="Siebert and Heinrich, Learn to Fuse Input Features for Large-Deformation Registration "
         "with Differentiable Convex-Discrete Optimisation, WBIR 2022",
     ),
+    MethodRow(
+        key="brain-svf",
+        module="regsuite.methods.brain.svf",
+        title="Brain MR, diffeomorphic, training-free",
+        area="brain",
+        summary="Symmetric stationary velocity field under local correlation: one to one, with an exact inverse.",
+        takes=("fixed_mask", "moving_mask", "initial"),
+        reference="Hernandez, Bossa and Olmos, Registration of anatomical images using paths of diffeomorphisms parameterized with "
+        "stationary vector field flows, IJCV 2009; Avants et al., Symmetric diffeomorphic image registration with "
+        "cross-correlation, Med. Image Anal. 2008",
+    ),
 )
 METHODS: dict[str, MethodRow] = {row.key: row for row in _ROWS}
 

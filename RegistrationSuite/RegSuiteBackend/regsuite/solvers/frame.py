@@ -80,6 +80,11 @@ class Level:
         return float(k), float(j), float(i)
 
     @cached_property
+    def mirror(self) -> Level:
+        """The same lattice with the fixed image in the moving one's place, without a start: samples the fixed image."""
+        return Level(self.fixed, self.fixed, np.eye(4), self.lattice)
+
+    @cached_property
     def _to_moving(self) -> np.ndarray:
         """4x4: fixed index -> moving normalised coordinate under T0."""
         moving = self.moving.grid

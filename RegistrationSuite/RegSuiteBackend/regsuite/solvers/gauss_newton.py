@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -108,9 +109,25 @@ def gradient(x: torch.Tensor, spacing: tuple[float, float, float]) -> torch.Tens
     return out
 
 
-def refine(level: Level, u: torch.Tensor, settings: RefineSettings, progress: Progress, history: list, tag: str) -> torch.Tensor:
-    """Minimise mean(1 - max(LNCC, 0)^2) / 2 + lambda mean(psi(grad u)) from u (3, d, h, w) mm on level.lattice."""
-    similarity = LocalCorrelation(level, settings.window_radius, settings.noise)
+class Similarity(Protocol):
+    """What the descent needs to know of a similarity."""
+
+    def linearise(self, u: torch.Tensor) -> tuple[float, torch.Tensor, torch.Tensor]:
+        """Energy, force (3, d, h, w) = -dE/du and Gauss-Newton matrix (6, d, h, w) on the lattice."""
+        ...
+
+
+def refine(
+    level: Level,
+    u: torch.Tensor,
+    settings: RefineSettings,
+    progress: Progress,
+    history: list,
+    tag: str,
+    similarity: Similarity | None = None,
+) -> torch.Tensor:
+    """Minimise E(u) + lambda mean(psi(grad u)) from u (3, d, h, w) mm on level.lattice; E defaults to `LocalCorrelation`."""
+    similarity = similarity or LocalCorrelation(level, settings.window_radius, settings.noise)
     limit = settings.max_step_voxels * min(level.spacing)
     previous, stalled = math.inf, 0
     for iteration in range(settings.iterations):

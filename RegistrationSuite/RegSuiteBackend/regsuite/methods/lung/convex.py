@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from regsuite import check
 from regsuite.errors import InputError
 from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
@@ -36,6 +35,7 @@ from regsuite.solvers.frame import (
     to_transform,
 )
 from regsuite.solvers.gauss_newton import RefineSettings, refine
+from regsuite.solvers.intake import binary, scaled
 from regsuite.transforms import AffineTransform, Transform
 
 _TRANSLATION_GAIN = 0.05  # ours: share of the cost a translation must save to be taken
@@ -146,8 +146,8 @@ class _Pair:
 def _load(
     fixed: Image, moving: Image, fixed_mask: Image | None, moving_mask: Image | None, config: LungConvexConfig, device: torch.device
 ) -> _Pair:
-    target, source = canonical(_prepared(fixed, "fixed").to(device)), _prepared(moving, "moving").to(device)
-    mask = None if fixed_mask is None else canonical(_binary(fixed_mask, "fixed mask").to(device))
+    target, source = canonical(scaled(fixed, "fixed").to(device)), scaled(moving, "moving").to(device)
+    mask = None if fixed_mask is None else canonical(binary(fixed_mask, "fixed mask").to(device))
     region = weight = None
     if mask is not None and config.sliding:
         region = mask
@@ -155,34 +155,12 @@ def _load(
         weight = mask.with_data(mask.data + (1.0 - mask.data) * config.outside_weight)
     elif config.lungs and config.sliding:
         region = lung_mask(canonical(fixed.with_data(fixed.data.float()).to(device)))
-    moving_weight = None if moving_mask is None else _binary(moving_mask, "moving mask").to(device)
+    moving_weight = None if moving_mask is None else binary(moving_mask, "moving mask").to(device)
     return _Pair(target, source, region, weight, moving_weight, device, np.eye(4))
-
-
-def _binary(mask: Image, name: str) -> Image:
-    data = (mask.data[:1] > 0.5).float()
-    if not bool(data.any()):
-        raise InputError(f"The {name} is empty; expected at least one voxel above 0.5.")
-    return mask.with_data(data)
 
 
 def _lattice(pair: _Pair, u: torch.Tensor) -> Grid:
     return pair.fixed.grid.resized((int(u.shape[1]), int(u.shape[2]), int(u.shape[3])))
-
-
-def _prepared(image: Image, name: str) -> Image:
-    """Scaled so that the 0.5 and 99.5 percentiles become 0 and 1."""
-    if image.channels != 1:
-        raise InputError(f"The {name} image must have one channel, found {image.channels}.")
-    check.finite_tensor(f"The {name} image", image.data)
-    data = image.data.float()
-    sample = data.flatten()[:: max(1, data.numel() // 500_000)].sort().values
-    low, high = float(sample[int(0.005 * len(sample))]), float(sample[int(0.995 * (len(sample) - 1))])
-    if high <= low:
-        low, high = float(data.min()), float(data.max())
-    if high <= low:
-        raise InputError(f"The {name} image is constant ({low:g} everywhere); expected an image with contrast.")
-    return image.with_data((data.clamp(low, high) - low) / (high - low))
 
 
 def _linear_start(

@@ -1,0 +1,55 @@
+"""What every solver does to its inputs first: checks, intensity scaling, masks, the part of the box that holds anything."""
+
+from __future__ import annotations
+
+import torch
+
+from regsuite import check
+from regsuite.errors import InputError
+from regsuite.geometry.image import Image
+from regsuite.solvers.frame import crop
+
+_SAMPLE_VOXELS = 500_000
+
+
+def scaled(image: Image, name: str) -> Image:
+    """float32, scaled so that the 0.5 and 99.5 percentiles become 0 and 1, clamped there.
+
+    Raises InputError (naming `name`) unless the image has one finite channel with contrast.
+    """
+    if image.channels != 1:
+        raise InputError(f"The {name} image must have one channel, found {image.channels}.")
+    check.finite_tensor(f"The {name} image", image.data)
+    data = image.data.float()
+    sample = data.flatten()[:: max(1, data.numel() // _SAMPLE_VOXELS)].sort().values
+    low, high = float(sample[int(0.005 * len(sample))]), float(sample[int(0.995 * (len(sample) - 1))])
+    if high <= low:
+        low, high = float(data.min()), float(data.max())
+    if high <= low:
+        raise InputError(f"The {name} image is constant ({low:g} everywhere); expected an image with contrast.")
+    return image.with_data((data.clamp(low, high) - low) / (high - low))
+
+
+def binary(mask: Image, name: str) -> Image:
+    """The mask as float 0 or 1 (above one half); an empty one raises InputError."""
+    data = (mask.data[:1] > 0.5).float()
+    if not bool(data.any()):
+        raise InputError(f"The {name} is empty; expected at least one voxel above 0.5.")
+    return mask.with_data(data)
+
+
+def foreground_box(image: Image, margin_mm: float, level: float = 0.05) -> Image:
+    """The part of a scaled image around its voxels above `level`, when that saves at least a tenth of the voxels."""
+    mask = image.with_data((image.data > level).float())
+    if not bool(mask.data.any()) or min(image.grid.shape) < 2:
+        return image
+    part = crop(image, mask, margin_mm)
+    return part if part.grid.voxels < 0.9 * image.grid.voxels else image
+
+
+def on_grid_of(mask: Image, image: Image) -> Image:
+    """`mask` cut to the box of `image`, a crop of the mask's own grid."""
+    first = torch.round(mask.grid.world_to_index(image.grid.index_to_world(torch.zeros(1, 3, dtype=torch.float64))))[0].long()
+    i, j, k = (int(n) for n in first)
+    d, h, w = image.grid.shape
+    return Image(mask.data[:, k : k + d, j : j + h, i : i + w].contiguous(), image.grid)
