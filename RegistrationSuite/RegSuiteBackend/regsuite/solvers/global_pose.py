@@ -1,0 +1,123 @@
+"""The rigid pose of one image in another from anywhere: no starting guess, any contrast, any grids.
+
+1. coarse: all rotations of a uniform set, all translations, squared NGF similarity (solvers/rotation_search);
+2. the best distinct poses climb to their maxima, at ever finer resolutions, ever fewer of them (solvers/pose_ascent);
+3. the margin of the winner over the runner-up becomes a confidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from regsuite.geometry.image import Image
+from regsuite.ops.orientation import GradientField, gradient_field
+from regsuite.progress import Progress
+from regsuite.solvers.intake import binary, scaled
+from regsuite.solvers.pose_ascent import AscentSettings, ascend
+from regsuite.solvers.rotation_search import Pose, SearchSettings, search
+from regsuite.solvers.rotations import angle_degrees
+
+_SAME_DEGREES = 7.0  # ours: half the mean distance of neighbours in a set of 4608 rotations
+
+
+@dataclass(frozen=True)
+class PoseSettings:
+    """Resolutions are shares of the image: points across the longer axis of the smaller image.
+
+    across: lattice points of the coarse search; rotations: size of the uniform set; keep: poses kept after the search and after
+    each level; least_overlap: share of the smaller image (or mask) that must overlap; noise: gradient, in shares of the grey range
+    per voxel of the level, below which an edge counts as noise; power: the similarity is sum / overlap^power (1: the paper's mean).
+    smoothing: standard deviation in lattice steps; iterations, points: of each climb.
+    """
+
+    across: int = 28
+    rotations: int = 4608
+    keep: tuple[int, ...] = (96, 24, 8)
+    least_overlap: float = 0.3
+    noise: float = 1e-3
+    power: float = 0.75
+    smoothing: float = 1.0
+    iterations: int = 30
+    points: int = 12_000
+
+
+@dataclass(frozen=True)
+class GlobalPose:
+    """matrix: 4x4 T, fixed -> moving points, RAS mm; candidates: (matrix, score), best first; confidence 0..1."""
+
+    matrix: np.ndarray
+    candidates: tuple[tuple[np.ndarray, float], ...]
+    confidence: float
+
+
+def global_pose(
+    fixed: Image,
+    moving: Image,
+    *,
+    settings: PoseSettings | None = None,
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> GlobalPose:
+    """Find the rigid T with moving(T(x)) like fixed(x), whatever the headers say. Deterministic for a seed.
+
+    fixed, moving: one-channel images on any grids; masks: non-zero where the image counts, on their images' grids.
+    Raises InputError for images without contrast and for masks too small to compare.
+    """
+    settings, progress = settings or PoseSettings(), progress or Progress()
+    images = [scaled(image, name) for image, name in ((fixed, "fixed"), (moving, "moving"))]
+    given = ((fixed_mask, "fixed mask"), (moving_mask, "moving mask"))
+    masks = [None if mask is None else binary(mask, name).data for mask, name in given]
+    coarse = coarse_spacing(fixed, moving, settings.across)
+
+    def fields(spacing: float) -> tuple[GradientField, GradientField]:
+        sigma = settings.smoothing * spacing
+        a, b = (gradient_field(i, m, sigma, spacing, settings.noise / spacing) for i, m in zip(images, masks, strict=True))
+        return a, b
+
+    with torch.no_grad():
+        pair = fields(coarse)
+        with progress.share(0.0, 0.6):
+            plan = SearchSettings(coarse, settings.rotations, settings.least_overlap, settings.power)
+            poses = distinct(search(*pair, plan, progress), settings.keep[0], fixed.grid.centre, 3.0 * coarse)
+        for level, count in enumerate(settings.keep):
+            spacing = coarse / 2**level
+            pair = pair if level == 0 else fields(spacing)
+            ascent = AscentSettings(settings.points, settings.iterations, 0.5 * spacing, settings.power)
+            with progress.share(0.6 + 0.4 * level / len(settings.keep), 0.6 + 0.4 * (level + 1) / len(settings.keep)):
+                poses = distinct(ascend(*pair, poses[:count], ascent, seed, progress), count, fixed.grid.centre, 3.0 * coarse)
+    candidates = tuple((pose.matrix, pose.score) for pose in poses)
+    return GlobalPose(poses[0].matrix, candidates, confidence(poses))
+
+
+def confidence(poses: list[Pose]) -> float:
+    """0..1 from the margin of the best pose over the runner-up."""
+    if len(poses) < 2:
+        return 1.0
+    return float(np.clip(1.0 - poses[1].score / max(poses[0].score, 1e-12), 0.0, 1.0))
+
+
+def coarse_spacing(fixed: Image, moving: Image, across: int) -> float:
+    """mm: the longer axis of the smaller image, cut into `across`."""
+    extents = [float((np.array(image.grid.size) * image.grid.spacing).max()) for image in (fixed, moving)]
+    return min(extents) / across
+
+
+def distinct(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float) -> list[Pose]:
+    """The best `count` of sorted poses, without those that turn within 7 degrees of a better one and put `centre` within
+    `near_mm` of where it puts it."""
+    kept: list[Pose] = []
+    rotations, places = np.zeros((0, 3, 3)), np.zeros((0, 3))
+    for pose in poses:
+        if len(kept) == count:
+            break
+        rotation, place = pose.matrix[:3, :3], pose.matrix[:3, :3] @ centre + pose.matrix[:3, 3]
+        close = angle_degrees(rotations, rotation) < _SAME_DEGREES
+        if not (close & (np.linalg.norm(places - place, axis=1) < near_mm)).any():
+            kept.append(pose)
+            rotations, places = np.concatenate([rotations, rotation[None]]), np.concatenate([places, place[None]])
+    return kept
