@@ -95,3 +95,26 @@ def test_statistics_inside_a_mask() -> None:
         jacobian_statistics(det, torch.zeros(1, 2, 2))
     with pytest.raises(InputError, match=r"\(1, 2, 2\), found \(2, 2\)"):
         jacobian_statistics(det, torch.ones(2, 2))
+
+
+def test_folds_of_samples_are_counted_as_they_come() -> None:
+    from regsuite.geometry import Grid
+    from regsuite.metrics.sample_folds import SampleFolds
+
+    grid = Grid((4, 4, 8), np.diag([2.0, 2.0, 2.0, 1.0]))
+    x = grid.world_points().permute(3, 0, 1, 2)[0]
+    still, folded = torch.zeros(3, *grid.shape), torch.zeros(3, *grid.shape)
+    folded[0] = torch.where(x > 7.0, -3.0 * (x - 8.0), torch.zeros_like(x))  # det = 1 - 3 in the upper half
+    half = x > 9.0  # three of eight columns, all folded
+    everywhere, there = SampleFolds(), SampleFolds(half)
+    for counter in (everywhere, there):
+        counter.add(still, grid)
+        counter.add(folded, grid)
+    assert there.statistics() == {
+        "samples": 2, "folding_percent_mean": 50.0, "folding_percent_max": 100.0, "jacobian_min": pytest.approx(-2.0)
+    }  # fmt: skip
+    assert everywhere.statistics()["folding_percent_max"] == pytest.approx(50.0)  # the kink's own voxel has det = 1 - 1.5
+    with pytest.raises(InputError, match="empty"):
+        SampleFolds(torch.zeros_like(half))
+    with pytest.raises(InputError, match="No sample"):
+        SampleFolds().statistics()
