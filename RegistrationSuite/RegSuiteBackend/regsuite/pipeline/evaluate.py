@@ -21,7 +21,7 @@ from regsuite.metrics import dice, error_summary, hd95, jacobian_statistics, tre
 from regsuite.ops.derivatives import jacobian_determinant
 from regsuite.ops.sampling import resample, sample_world
 from regsuite.pipeline.inputs import Truth, check_image, load_truth
-from regsuite.pipeline.region import foreground
+from regsuite.pipeline.region import FOREGROUND, foreground
 from regsuite.pipeline.verdict import judge
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.transforms import AffineTransform, DisplacementField, Transform
@@ -43,7 +43,7 @@ class Region:
     @classmethod
     def of(cls, fixed: Image, mask: Image | None = None) -> Region:
         """The given mask (1, D, H, W), or the body found in the fixed image."""
-        return cls(mask.data[0].bool(), "fixed mask") if mask is not None else cls(foreground(fixed), "foreground")
+        return cls(mask.data[0].bool(), "fixed mask") if mask is not None else cls(foreground(fixed), FOREGROUND)
 
 
 def image_similarity(fixed: Image, moving: Image, transform: Transform | None, region: Region) -> dict[str, Any]:

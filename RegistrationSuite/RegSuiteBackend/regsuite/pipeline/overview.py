@@ -17,7 +17,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patheffects import withStroke
 
 from regsuite.pipeline import planes
-from regsuite.pipeline.region import foreground, is_ct
+from regsuite.pipeline.region import FOREGROUND, foreground, is_ct
 from regsuite.pipeline.report import INTENDED_USE
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class _Pictures:
         self._inputs, self._moved, self._region = outcome.inputs, outcome.moved, outcome.region
         self._transform = outcome.result.transform.to("cpu")
         fixed, moving = outcome.inputs.fixed, outcome.inputs.moving
-        body = foreground(fixed) | outcome.region.inside
+        whole = outcome.region.name == FOREGROUND  # found already
+        body = outcome.region.inside if whole else foreground(fixed) | outcome.region.inside
         self.planes = planes.planes_through(fixed.grid, body, planes.interest(fixed, outcome.region.inside))
         self._window = planes.display_window(fixed, body)
         both_ct = is_ct(fixed) and is_ct(moving)

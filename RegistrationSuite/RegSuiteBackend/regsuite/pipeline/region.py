@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from regsuite.geometry import Image
 
-_COARSE_VOXELS = 1_000_000
+FOREGROUND = "foreground"  # its name in reports
+_COARSE_VOXELS = 200_000
 
 
 def foreground(image: Image) -> torch.Tensor:

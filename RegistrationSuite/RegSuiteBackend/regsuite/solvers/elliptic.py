@@ -11,7 +11,8 @@ class Smoothness:
     """Robust first-order smoothness around a locally constant gradient (a lagged total generalised variation).
 
     R(u) = lambda * mean over nodes of eps^2 (sqrt(1 + |grad u - A|^2 / eps^2) - 1), |.| Frobenius, mm per mm, linearised at u.
-    A is `affinity` times the smoothed gradient of u (robustly weighted Gaussian of `reach` nodes), held fixed in one
+    A is `affinity` times the smoothed gradient of u (robustly weighted Gaussian of `reach` nodes, which may be one number for
+    each component of u), held fixed in one
     Gauss-Newton step: steady stretch costs little, its changes cost, and a sliding wall costs its area, not its square.
     """
 
@@ -22,7 +23,7 @@ class Smoothness:
         strength: float,
         eps: float,
         affinity: float = 0.0,
-        reach: float = 2.0,
+        reach: float | tuple[float, float, float] = 2.0,
         weight: torch.Tensor | None = None,
     ) -> None:
         self.spacing = spacing
@@ -78,11 +79,16 @@ def _scatter(out: torch.Tensor, flux: torch.Tensor, axis: int) -> None:
     out.narrow(axis + 1, 0, n).sub_(flux)
 
 
-def _weighted_smooth(x: torch.Tensor, weight: torch.Tensor, sigma: float) -> torch.Tensor:
+def _weighted_smooth(x: torch.Tensor, weight: torch.Tensor, sigma: float | tuple[float, float, float]) -> torch.Tensor:
+    """(3, d, h, w) averaged with (1, d, h, w) weights; one sigma (nodes) for all components, or one for each."""
     if min(x.shape) == 0:
         return x
+    if isinstance(sigma, tuple):
+        if len(set(sigma)) > 1:
+            return torch.cat([_weighted_smooth(part[None], weight, s) for part, s in zip(x, sigma, strict=True)])
+        sigma = sigma[0]
     both = gaussian_smooth(torch.cat([x * weight, weight]), (sigma, sigma, sigma))
-    return both[:3] / both[3:].clamp(min=1e-20)
+    return both[:-1] / both[-1:].clamp(min=1e-20)
 
 
 def _symmetric_times(matrix: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,8 @@ from regsuite.solvers.frame import Level
 class RefineSettings:
     """window_radius: voxels; smoothness: lambda; robust_gradient: scale at which |grad u - A| counts as sliding (see Smoothness).
 
+    reach: nodes over which A is averaged. Thick slices tell little about the motion across them: its A follows a wider
+    neighbourhood, up to `widest_reach` nodes from about three times the finest spacing on (ours).
     Stops when the mean step falls below tolerance_mm, or twice in a row the energy falls by less than `tolerance` of itself.
     """
 
@@ -28,10 +30,17 @@ class RefineSettings:
     noise: float
     affinity: float = 1.0
     reach: float = 0.7
+    widest_reach: float = 30.0
     cg_iterations: int = 12
     tolerance_mm: float = 0.01
     tolerance: float = 5e-5
     max_step_voxels: float = 1.0
+
+    def reaches(self, spacing: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Nodes for the displacement along (i, j, k), voxels `spacing` mm apart along (D, H, W)."""
+        thick = [max(1.0, h / (2.0 * min(spacing))) ** 10 for h in reversed(spacing)]
+        i, j, k = (min(self.reach * t, max(self.reach, self.widest_reach)) for t in thick)
+        return i, j, k
 
 
 class LocalCorrelation:
@@ -129,12 +138,11 @@ def refine(
     """Minimise E(u) + lambda mean(psi(grad u)) from u (3, d, h, w) mm on level.lattice; E defaults to `LocalCorrelation`."""
     similarity = similarity or LocalCorrelation(level, settings.window_radius, settings.noise)
     limit = settings.max_step_voxels * min(level.spacing)
+    reach = settings.reaches(level.spacing)
     previous, stalled = math.inf, 0
     for iteration in range(settings.iterations):
         energy, force, matrix = similarity.linearise(u)
-        smooth = Smoothness(
-            u, level.lattice_spacing, settings.smoothness, settings.robust_gradient, settings.affinity, settings.reach
-        )
+        smooth = Smoothness(u, level.lattice_spacing, settings.smoothness, settings.robust_gradient, settings.affinity, reach)
         delta = solve(matrix, force - smooth.pull, smooth, settings.cg_iterations)
         length = delta.square().sum(dim=0, keepdim=True).sqrt_()
         delta *= (limit / length.clamp(min=1e-9)).clamp(max=1.0)

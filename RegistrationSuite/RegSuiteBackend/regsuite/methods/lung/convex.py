@@ -40,6 +40,8 @@ from regsuite.transforms import AffineTransform, Transform
 
 _TRANSLATION_GAIN = 0.05  # ours: share of the cost a translation must save to be taken
 _MARGIN_MM = 12.0  # ours: box kept around a sliding region
+_LATTICE_STEP = 2.5  # ours: finest images per node of the displacement lattice
+_REGION_CG_ITERATIONS = 30  # ours: a region has no neighbours to lean on; steps solved well carry the motion to its border
 _JOINT_LATTICE_MM = 3.0  # ours: a sliding wall is resolved no finer than this, which bounds the size of the field
 
 
@@ -226,7 +228,7 @@ def _refine(
     softness, box = config.sliding_smoothness if within else 1.0, pair.fixed.grid
     for number, spacing in enumerate(plan):
         last = number == len(plan) - 1
-        lattice_mm = 2.0 * finest if last else spacing
+        lattice_mm = _LATTICE_STEP * finest if last else spacing
         level = make_level(pair.fixed, pair.moving, pair.start, spacing, lattice_mm, weight, moving_weight)
         if within:
             level = crop_level(level, _MARGIN_MM, lattice_mm)
@@ -236,6 +238,7 @@ def _refine(
             smoothness=softness * config.smoothness * min(1.0, 2.0 * finest / lattice_mm),
             robust_gradient=config.sliding_gradient,
             noise=config.noise,
+            cg_iterations=_REGION_CG_ITERATIONS if within else RefineSettings.cg_iterations,
         )
         with reporter.share(share[number], share[number + 1]):
             near = sample_displacement(u, box, level.lattice_grid)
