@@ -8,7 +8,7 @@ from regsuite import check
 from regsuite.errors import InputError
 from regsuite.phantoms.base import Phantom
 
-PHANTOMS: dict[str, str] = {"thorax": "regsuite.phantoms.thorax"}
+PHANTOMS: dict[str, str] = {"thorax": "regsuite.phantoms.thorax", "growth": "regsuite.phantoms.growth"}
 """Name -> module with `make(seed, **options) -> Phantom` and `OPTIONS`, the names of its options."""
 
 __all__ = ["PHANTOMS", "Phantom", "make_phantom"]

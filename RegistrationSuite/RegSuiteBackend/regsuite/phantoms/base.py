@@ -12,12 +12,24 @@ from regsuite.transforms import Transform
 
 
 @dataclass(frozen=True, eq=False)
+class TimePoint:
+    """One scan of a series: age in years, image, labels (int16), mask (uint8), and the exact map scan -> common anatomy."""
+
+    age_years: float
+    image: Image
+    labels: Image
+    mask: Image
+    to_anatomy: Transform
+
+
+@dataclass(frozen=True, eq=False)
 class Phantom:
     """A pair of images with known truth. All positions are RAS mm.
 
     transform: the true T, fixed -> moving, an exact map of points (not sampled on a grid); moving(T(x)) shows the anatomy
     of fixed(x). Masks are uint8 (0, 1), labels int16 with the names in `label_names` (number -> name). Landmarks are
     float64 (N, 3) with moving_landmarks = transform.map_points(fixed_landmarks). `notes` says in words what is moving how.
+    `series`: all scans of one patient over time, when there are more than the pair.
     """
 
     name: str
@@ -33,3 +45,4 @@ class Phantom:
     fixed_landmarks: torch.Tensor
     moving_landmarks: torch.Tensor
     notes: str = ""
+    series: tuple[TimePoint, ...] = ()

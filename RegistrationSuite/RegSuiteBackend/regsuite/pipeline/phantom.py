@@ -32,7 +32,11 @@ def run_phantom(
 
 
 def write_phantom(phantom: Phantom, folder: Path, tick: Callable[[float], None] = lambda fraction: None) -> None:
-    """fixed, moving (.nrrd), *_mask, *_labels, *_landmarks.mrk.json, true_transform.nrrd (on the fixed grid), phantom.json."""
+    """fixed, moving (.nrrd), *_mask, *_labels, *_landmarks.mrk.json, true_transform.nrrd (on the fixed grid), phantom.json.
+
+    A phantom with a series also writes time_NN.nrrd, time_NN_labels, time_NN_mask and time_NN_to_anatomy (displacement of the exact
+    map from the scan to the anatomy all scans share).
+    """
     for number, side in enumerate(("fixed", "moving")):
         write_image(getattr(phantom, side), folder / f"{side}.nrrd")
         tick(0.1 + 0.4 * number)
@@ -41,6 +45,13 @@ def write_phantom(phantom: Phantom, folder: Path, tick: Callable[[float], None] 
         write_landmarks(getattr(phantom, f"{side}_landmarks"), folder / f"{side}_landmarks.mrk.json")
         tick(0.3 + 0.4 * number)
     write_transform(phantom.transform, folder / TRUE_TRANSFORM, phantom.fixed.grid)
+    for number, scan in enumerate(phantom.series, start=1):
+        stem = f"time_{number:02d}"
+        write_image(scan.image, folder / f"{stem}.nrrd")
+        write_image(scan.labels, folder / f"{stem}_labels.nrrd")
+        write_image(scan.mask, folder / f"{stem}_mask.nrrd")
+        write_transform(scan.to_anatomy, folder / f"{stem}_to_anatomy.nrrd", scan.image.grid)
+        tick(0.7 + 0.3 * number / len(phantom.series))
     facts = {
         "name": phantom.name,
         "seed": phantom.seed,
@@ -51,4 +62,6 @@ def write_phantom(phantom: Phantom, folder: Path, tick: Callable[[float], None] 
         "transform": "maps fixed points to moving points (RAS mm); displacement in mm on the fixed grid",
         "versions": versions(),
     }
+    if phantom.series:
+        facts["ages_years"] = [scan.age_years for scan in phantom.series]
     (folder / "phantom.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

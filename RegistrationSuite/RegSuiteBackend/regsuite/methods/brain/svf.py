@@ -5,7 +5,7 @@ local normalised cross-correlation, with its closed-form gradient and a Gauss-Ne
 The map cannot fold, its inverse is exp(-v), and exchanging the images exchanges map and inverse.
 
 References: Hernandez, Bossa and Olmos, IJCV 2009 (stationary velocities); Avants et al., Med. Image Anal. 2008 (symmetric LNCC).
-Differs from both in: Gauss-Newton steps instead of smoothed gradient steps; a robust second-order smoothness of v, part of the energy.
+Differs from both in: Gauss-Newton steps instead of smoothed gradient steps; a robust second-order smoothness of v in the energy.
 """
 
 from __future__ import annotations
