@@ -71,4 +71,5 @@ def random_growth(rng: np.random.Generator, places: dict[str, np.ndarray]) -> Gr
     gains[int(rng.integers(len(gains)))] += 0.1
     widths = rng.uniform(14.0, 22.0, len(places))
     one = AffineTransform.identity()
-    return GrowthTransform(*(torch.from_numpy(a) for a in (centres, gains, widths)), float(rng.uniform(0.03, 0.06)), 0.0, one, one)
+    fields = (torch.from_numpy(centres), torch.from_numpy(gains), torch.from_numpy(widths))
+    return GrowthTransform(*fields, rate=float(rng.uniform(0.03, 0.06)), amount=0.0, outer=one, inner=one)

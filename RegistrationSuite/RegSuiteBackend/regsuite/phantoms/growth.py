@@ -7,6 +7,7 @@ about one year on. Each scan has its own pose, bias field and noise.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def _checked(size: object, ages: object, oblique: object) -> tuple[tuple[int, in
     if not isinstance(ages, Sequence) or isinstance(ages, str) or len(ages) < 2:
         raise InputError(f"'ages' must be two or more years, found {ages!r}.")
     years = tuple(check.finite_number("age", age, 0.0, 20.0) for age in ages)
-    if any(b <= a for a, b in zip(years[:-1], years[1:], strict=True)):
+    if any(b <= a for a, b in itertools.pairwise(years)):
         raise InputError(f"'ages' must increase, found {', '.join(f'{a:g}' for a in years)}.")
     return (int(size[0]), int(size[1]), int(size[2])), years
 
