@@ -53,16 +53,15 @@ def landmark_errors(transform: sitk.Transform, csv: Path) -> Array:
     return np.asarray(np.linalg.norm(mapped - rows[:, 3:], axis=1))
 
 
-def mean_dice(fixed: Array, moved: Array) -> float:
-    """Mean over the labels of the fixed image with at least MIN_LABEL_VOXELS voxels."""
+def dice_by_size(fixed: Array, moved: Array) -> list[float]:
+    """Dice of each label of the fixed image with at least MIN_LABEL_VOXELS voxels, the largest label first."""
     labels, sizes = np.unique(fixed, return_counts=True)
     scores = []
-    for label, size in zip(labels, sizes, strict=True):
-        if label == 0 or size < MIN_LABEL_VOXELS:
-            continue
-        a, b = fixed == label, moved == label
-        scores.append(2 * (a & b).sum() / (size + b.sum()))
-    return float(np.mean(scores))
+    for n in np.argsort(-sizes, kind="stable"):
+        if labels[n] != 0 and sizes[n] >= MIN_LABEL_VOXELS:
+            a, b = fixed == labels[n], moved == labels[n]
+            scores.append(float(2 * (a & b).sum() / (sizes[n] + b.sum())))
+    return scores
 
 
 def region_errors(error: Array, mask: Array, prefix: str) -> dict[str, float]:
@@ -98,7 +97,9 @@ def evaluate(name: str, inputs_dir: Path | str, result: sitk.Transform | sitk.Im
     if (folder / "labels_fixed.nrrd").exists():
         labels = sitk.GetArrayFromImage(read(folder / "labels_fixed.nrrd"))
         moved = sitk.Resample(read(folder / "labels_moving.nrrd"), fixed, transform, sitk.sitkNearestNeighbor, 0)
-        out["dice"] = mean_dice(labels, sitk.GetArrayFromImage(moved))
+        scores = dice_by_size(labels, sitk.GetArrayFromImage(moved))
+        out["dice"] = float(np.mean(scores))
+        out["dice20"] = float(np.mean(scores[:20]))
     return out
 
 

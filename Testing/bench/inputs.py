@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import fields as f
 import inputs_body as body
 import inputs_brain as brain
+import inputs_children as children
 import numpy as np
 import SimpleITK as sitk
 from cases import Case, image_like
@@ -36,17 +38,22 @@ REAL: dict[str, Callable[[Path], Case]] = {
     "syn": brain.syn,
     "syn-ixi": brain.syn_ixi,
     "ixi-pair": brain.ixi_pair,
+    "fetal-28-34": children.fetal,
+    "infant-6-24": children.infant,
     "ct-smooth": body.ct_smooth,
     "ct-sliding": body.ct_sliding,
     "lung-4dct": body.lung_4dct,
 }
 DEFAULT_INPUTS = ["thorax-0", *REAL]
+PAIR = re.compile(r"ixi-(\d{3})-(\d{3})")  # fixed and moving subject of brain-ixi
 
 
 def build(name: str, data: Path) -> Case:
     """Case of that name; FileNotFoundError or RuntimeError when its real data is absent, KeyError for another name."""
     if name.startswith("thorax-"):
         return thorax(int(name.removeprefix("thorax-")))
+    if pair := PAIR.fullmatch(name):
+        return brain.ixi_pair(data, f"IXI{pair[1]}", f"IXI{pair[2]}")
     return REAL[name](data)
 
 

@@ -14,7 +14,7 @@ MEASURES = [
     ("epe_inner_mean_mm", "inner mm"), ("epe_inner_p95_mm", "p95"),
     ("tre_liver_mean_mm", "liver mm"), ("tre_liver_p95_mm", "p95"),
     ("tre_outside_mean_mm", "outside mm"), ("tre_outside_p95_mm", "p95"),
-    ("tre_vessels_mean_mm", "vessels mm"), ("dice", "Dice"), ("folding_percent", "folding %"),
+    ("tre_vessels_mean_mm", "vessels mm"), ("dice", "Dice"), ("dice20", "Dice of 20"), ("folding_percent", "folding %"),
 ]  # fmt: skip
 COSTS = [("cpu_s", "CPU s"), ("wall_s", "wall s"), ("peak_gib", "GiB")]
 PRIMARY = ("epe_mean_mm", "tre_liver_mean_mm", "dice")
@@ -28,7 +28,7 @@ def number(key: str, value: float | None) -> str:
         return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
     if key == "folding_percent":
         return "0" if value == 0 else f"{value:.3f}"
-    return f"{value:.3f}" if key == "dice" else f"{value:.2f}"
+    return f"{value:.3f}" if key.startswith("dice") else f"{value:.2f}"
 
 
 def plain(result: Result) -> str:
@@ -53,7 +53,7 @@ def table(results: list[Result]) -> list[str]:
     primary = next((k for k in PRIMARY if any(k in r for r in results)), None)
     reference = next((r for r in results if r["method"] == REFERENCE and "failed" not in r), None)
     done = [r for r in results if "failed" not in r]
-    best = {k: (max if k == "dice" else min)(r[k] for r in done if k in r) for k, _ in columns if k not in dict(COSTS)}
+    best = {k: (max if k.startswith("dice") else min)(r[k] for r in done if k in r) for k, _ in columns if k not in dict(COSTS)}
     titles = ["method", *(t for _, t in columns), f"error / {REFERENCE}", f"CPU / {REFERENCE}"]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for r in results:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate import evaluate
-from inputs import DEFAULT_INPUTS, REAL, prepare
+from inputs import DEFAULT_INPUTS, PAIR, REAL, prepare
 from measure import measure
 from peers import PEERS, TAKES_MASK
 from report import markdown, plain
@@ -27,8 +27,13 @@ from report import markdown, plain
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 BACKEND = REPOSITORY / "RegistrationSuite" / "RegSuiteBackend"
-OURS = {"ours-preview": "Preview", "ours": "Default", "ours-best": "Best"}
-METHODS = ["identity", "ours", "ours-preview", *PEERS]
+OURS = {
+    "ours-preview": ("lung-convex", "Preview"),
+    "ours": ("lung-convex", "Default"),
+    "ours-best": ("lung-convex", "Best"),
+    "brain-svf": ("brain-svf", "Default"),
+}
+METHODS = ["identity", "ours", "ours-preview", "brain-svf", *PEERS]
 
 
 def last_line(log: Path) -> str:
@@ -37,11 +42,11 @@ def last_line(log: Path) -> str:
     return lines[-1] if lines else "no output"
 
 
-def run_ours(folder: Path, work: Path, args: argparse.Namespace, preset: str) -> tuple[dict[str, Any], Path]:
+def run_ours(folder: Path, work: Path, args: argparse.Namespace, method: str, preset: str) -> tuple[dict[str, Any], Path]:
     """Our command line exactly as a user types it; the result is OUT/transform.h5."""
     out = work / "out"
     shutil.rmtree(out, ignore_errors=True)
-    command = [args.python, "-m", "regsuite.cli", "register", "lung-convex"]
+    command = [args.python, "-m", "regsuite.cli", "register", method]
     command += [str(folder / "fixed.nrrd"), str(folder / "moving.nrrd"), "-o", str(out), "--preset", preset]
     command += ["--fixed-mask", str(folder / "mask.nrrd")] if args.masks else []
     used = measure(command, work / "log.txt", BACKEND)
@@ -100,8 +105,8 @@ def run_one(method: str, name: str, args: argparse.Namespace) -> dict[str, Any] 
         work = args.out / "work" / method / name
         work.mkdir(parents=True, exist_ok=True)
         if method in OURS:
-            preset = args.preset if method == "ours" else OURS[method]
-            used, out = run_ours(inputs / name, work, args, preset)
+            key_of, preset = OURS[method]
+            used, out = run_ours(inputs / name, work, args, key_of, args.preset if method == "ours" else preset)
         else:
             used, out = run_peer(method, inputs / name, work, args)
         ok = used["returncode"] == 0 and out.exists()
@@ -140,7 +145,8 @@ def main() -> int:
     if unknown:
         print(f"unknown method: {', '.join(unknown)}; known: {', '.join(['identity', *OURS, *PEERS])}", file=sys.stderr)
         return 2
-    strange = [n for n in args.inputs.split(",") if n not in REAL and not re.fullmatch(r"thorax-\d+", n)]
+    made = re.compile(rf"thorax-\d+|{PAIR.pattern}")
+    strange = [n for n in args.inputs.split(",") if n not in REAL and not made.fullmatch(n)]
     if strange:
         print(f"unknown input: {', '.join(strange)}; known: thorax-SEED, {', '.join(REAL)}", file=sys.stderr)
         return 2

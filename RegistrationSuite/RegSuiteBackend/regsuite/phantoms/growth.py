@@ -85,7 +85,9 @@ def make(
     return _phantom(seed, growth, poses, years, series)
 
 
-def transform_between(growth: GrowthTransform, poses: Sequence[np.ndarray], ages: Sequence[float], a: int, b: int) -> GrowthTransform:
+def transform_between(
+    growth: GrowthTransform, poses: Sequence[np.ndarray], ages: Sequence[float], a: int, b: int
+) -> GrowthTransform:
     """The exact map of the points of scan `a` to those of scan `b`."""
     return growth.between(amount_at(ages[b]) - amount_at(ages[a]), np.linalg.inv(poses[a]), poses[b])
 
