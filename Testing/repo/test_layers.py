@@ -15,7 +15,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("ops",),
     ("transforms", "losses", "nets", "metrics"),
     ("io", "solvers", "phantoms"),
-    ("methods",),
+    ("methods", "dose"),
     ("pipeline",),
     ("cli", "worker"),
 )

@@ -25,8 +25,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     from regsuite.cli.app import app
     from regsuite.cli.usage import ClickException, usage_line
+    from regsuite.cli.variadic import spread
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = spread(sys.argv[1:] if argv is None else argv)
     _clean_up_on_terminate()
     try:
         code = app(arguments, prog_name="regsuite", standalone_mode=False)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from regsuite.cli import dose as dose_commands
+
 app = typer.Typer(
     name="regsuite",
     help="Medical image registration. Research use only; not a medical device.",
@@ -161,3 +163,6 @@ def demo(
     from regsuite.cli import commands
 
     commands.demo(area, out, quiet)
+
+
+app.command()(dose_commands.dvh)

@@ -1,0 +1,1 @@
+"""Dose in structures: occupancy, dose-volume histograms, doses carried through uncertain deformations."""
