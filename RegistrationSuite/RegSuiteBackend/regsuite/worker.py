@@ -102,12 +102,9 @@ def _register(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
 
     out = run_registration(RegistrationRequest.from_dict(fields), progress)
     report = json.loads((out / REPORT).read_text(encoding="utf-8"))
-    files = {path.name: str(path) for path in sorted(out.iterdir()) if path.name in _RESULT_FILES}
-    kept = ("status", "status_message", "warnings", "metrics", "verdict", "timings_s", "device")
+    files = {path.name: str(path) for path in sorted(out.iterdir()) if path.is_file()}
+    kept = ("status", "status_message", "warnings", "metrics", "findings", "verdict", "timings_s", "device")
     return {"out": str(out), "files": files, **{name: report[name] for name in kept}}
-
-
-_RESULT_FILES = ("transform.h5", "moved.nrrd", "report.json", "overview.png", "scene.mrb")
 
 
 def _apply(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from regsuite import check
 from regsuite.errors import InputError
+from regsuite.geometry.image import Image
 from regsuite.transforms.base import Transform
 
 
@@ -34,6 +36,9 @@ class Result:
     """What a method returns. `transform` maps fixed points to moving points, RAS mm.
 
     history: rows of {"stage", "level", "iteration", "energy"}; timings_s: seconds by stage; warnings: sentences for the user.
+    images: what else the method shows, written as NAME.nrrd; series: the same over time, one channel per time, written as
+    NAME.seq.nrrd; findings: numbers and tables (lists of rows) for the report. inverse: moving -> fixed points, when the
+    method has worked it out.
     """
 
     transform: Transform
@@ -44,6 +49,10 @@ class Result:
     device: str = "cpu"
     seed: int = 0
     warnings: tuple[str, ...] = ()
+    images: Mapping[str, Image] = field(default_factory=dict)
+    series: Mapping[str, Image] = field(default_factory=dict)
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    inverse: Transform | None = None
 
 
 def limited(default: Any, low: float, high: float, help: str, unit: str = "", advanced: bool = True) -> Any:

@@ -13,7 +13,8 @@ from regsuite.errors import InputError
 class MethodRow:
     """key: fixed name at the command line; module: file that defines METHOD (register function, Config, PRESETS);
 
-    takes: extra inputs beyond fixed and moving ("fixed_mask", "moving_mask", "lesion_mask", "initial", ...).
+    takes: extra inputs beyond fixed and moving ("fixed_mask", "moving_mask", "lesion_mask", "initial", ...). flat: pairs of single
+    slices are welcome too.
     """
 
     key: str
@@ -23,6 +24,7 @@ class MethodRow:
     summary: str
     takes: tuple[str, ...]
     reference: str
+    flat: bool = False
 
     def load(self) -> Any:
         """Import the method's module. It has `Config`, `PRESETS` (name -> Config) and `register`."""
@@ -50,6 +52,10 @@ _ROWS = (
         reference="Hernandez, Bossa and Olmos, Registration of anatomical images using paths of diffeomorphisms parameterized with "
         "stationary vector field flows, IJCV 2009; Avants et al., Symmetric diffeomorphic image registration with "
         "cross-correlation, Med. Image Anal. 2008",
+        key="tumour-wm", module="regsuite.methods.tumour.wm", title="Brain tumour, weighted metamorphosis", area="tumour",
+        summary="A healthy template (moving) onto a patient (fixed): tissue is pushed away, new intensity appears only in the
+        lesion.", takes=("lesion_mask", "initial"), reference="Francois, Maillard, Oppenheim, Pallud, Bloch, Gori and Glaunes,
+        Weighted Metamorphosis for Registration of " "Images with Different Topologies, WBIR 2022", flat=True,
     ),
 )
 METHODS: dict[str, MethodRow] = {row.key: row for row in _ROWS}

@@ -8,7 +8,11 @@ from regsuite import check
 from regsuite.errors import InputError
 from regsuite.phantoms.base import Phantom
 
-PHANTOMS: dict[str, str] = {"thorax": "regsuite.phantoms.thorax", "growth": "regsuite.phantoms.growth"}
+PHANTOMS: dict[str, str] = {
+    "thorax": "regsuite.phantoms.thorax",
+    "growth": "regsuite.phantoms.growth",
+    "brain-tumour": "regsuite.phantoms.brain_tumour",
+}
 """Name -> module with `make(seed, **options) -> Phantom` and `OPTIONS`, the names of its options."""
 
 __all__ = ["PHANTOMS", "Phantom", "make_phantom"]

@@ -30,6 +30,7 @@ class Phantom:
     of fixed(x). Masks are uint8 (0, 1), labels int16 with the names in `label_names` (number -> name). Landmarks are
     float64 (N, 3) with moving_landmarks = transform.map_points(fixed_landmarks). `notes` says in words what is moving how.
     `series`: all scans of one patient over time, when there are more than the pair.
+    lesion_mask: what exists in the fixed image alone, on its grid; None without a lesion.
     """
 
     name: str
@@ -46,3 +47,4 @@ class Phantom:
     moving_landmarks: torch.Tensor
     notes: str = ""
     series: tuple[TimePoint, ...] = ()
+    lesion_mask: Image | None = None

@@ -17,7 +17,7 @@ from regsuite.pipeline.request import RegistrationRequest
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.transforms import Transform
 
-DEMOS = {"lung": ("thorax", "lung-convex")}
+DEMOS = {"lung": ("thorax", "lung-convex"), "tumour": ("brain-tumour", "tumour-wm")}
 """Area -> (phantom, method)."""
 
 
@@ -26,8 +26,8 @@ def run_demo(
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Write data/ (phantom), result/ (registration) and truth.json to `out`; returns (report, truth, out).
 
-    options: of the phantom. The registration sees the two images only; masks, labels, landmarks and the true field
-    measure it. Raises InputError for an unknown area, OutputError when `out` cannot be written.
+    options: of the phantom. The registration sees the two images (and a lesion's mask) only; masks, labels, landmarks and the
+    true field measure it. Raises InputError for an unknown area, OutputError when `out` cannot be written.
     """
     phantom_name, method = DEMOS[check.choice("area", area, tuple(DEMOS))]
     stages = Progress(progress)
@@ -60,6 +60,7 @@ def _request(method: str, data: Path, result: Path) -> RegistrationRequest:
         moving_labels=str(data / "moving_labels.nrrd"),
         fixed_landmarks=str(data / "fixed_landmarks.mrk.json"),
         moving_landmarks=str(data / "moving_landmarks.mrk.json"),
+        lesion_mask=str(lesion) if (lesion := data / "lesion_mask.nrrd").is_file() else None,
     )
 
 

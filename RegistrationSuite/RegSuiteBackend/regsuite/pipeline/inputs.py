@@ -59,7 +59,7 @@ def load_inputs(request: RegistrationRequest) -> Inputs:
     }
     initial = read_transform(request.initial) if request.initial else None
     names = {name: f"'{Path(path).name}'" for name in (*images, *masks) if (path := getattr(request, name))}
-    return check_inputs(images["fixed"], images["moving"], **masks, initial=initial, names=names)
+    return check_inputs(images["fixed"], images["moving"], **masks, initial=initial, names=names, flat=row.flat)
 
 
 def check_inputs(
@@ -71,15 +71,16 @@ def check_inputs(
     lesion_mask: Image | None = None,
     initial: Transform | None = None,
     names: dict[str, str] | None = None,
+    flat: bool = False,
 ) -> Inputs:
     """Check a pair of images with its masks and put the masks on the images' grids.
 
-    names: how messages call each input (default "the fixed image", ...). Raises InputError; harmless oddities (a mask on
-    another grid, images that do not overlap) are returned as notes.
+    names: how messages call each input (default "the fixed image", ...); flat: two single slices are welcome. Raises InputError;
+    harmless oddities (a mask on another grid, images that do not overlap) are returned as notes.
     """
     called = {name: f"the {_words(name)}" for name in ("fixed_mask", "moving_mask", "lesion_mask")}
     called |= {"fixed": "the fixed image", "moving": "the moving image"} | (names or {})
-    _check_dimensions(fixed, moving, called)
+    _check_dimensions(fixed, moving, called, flat)
     for name, image in (("fixed", fixed), ("moving", moving)):
         check_image(called[name], image)
     notes: list[str] = []
@@ -95,12 +96,13 @@ def check_inputs(
     return Inputs(fixed, moving, **masks, initial=initial, notes=tuple(notes))
 
 
-def _check_dimensions(fixed: Image, moving: Image, called: dict[str, str]) -> None:
+def _check_dimensions(fixed: Image, moving: Image, called: dict[str, str], welcome: bool) -> None:
     flat = [name for name, image in (("fixed", fixed), ("moving", moving)) if min(image.grid.shape) == 1]
     if len(flat) == 1:
         solid = "moving" if flat[0] == "fixed" else "fixed"
-        raise InputError(f"{_capital(called[flat[0]])} is 2D (one slice) and {called[solid]} is 3D; expected two volumes.")
-    if flat:
+        wanted = "two volumes or two slices" if welcome else "two volumes"
+        raise InputError(f"{_capital(called[flat[0]])} is 2D (one slice) and {called[solid]} is 3D; expected {wanted}.")
+    if flat and not welcome:
         raise InputError(f"{_capital(called['fixed'])} and {called['moving']} have one slice each; expected volumes with several.")
 
 

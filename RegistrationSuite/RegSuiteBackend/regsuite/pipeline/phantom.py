@@ -34,8 +34,8 @@ def run_phantom(
 def write_phantom(phantom: Phantom, folder: Path, tick: Callable[[float], None] = lambda fraction: None) -> None:
     """fixed, moving (.nrrd), *_mask, *_labels, *_landmarks.mrk.json, true_transform.nrrd (on the fixed grid), phantom.json.
 
-    A phantom with a series also writes time_NN.nrrd, time_NN_labels, time_NN_mask and time_NN_to_anatomy (displacement of the exact
-    map from the scan to the anatomy all scans share).
+    A phantom with a lesion also writes lesion_mask.nrrd. A phantom with a series also writes time_NN.nrrd, time_NN_labels,
+    time_NN_mask and time_NN_to_anatomy (displacement of the exact map from the scan to the anatomy all scans share).
     """
     for number, side in enumerate(("fixed", "moving")):
         write_image(getattr(phantom, side), folder / f"{side}.nrrd")
@@ -44,6 +44,8 @@ def write_phantom(phantom: Phantom, folder: Path, tick: Callable[[float], None] 
             write_image(getattr(phantom, f"{side}_{kind}"), folder / f"{side}_{kind}.nrrd")
         write_landmarks(getattr(phantom, f"{side}_landmarks"), folder / f"{side}_landmarks.mrk.json")
         tick(0.3 + 0.4 * number)
+    if phantom.lesion_mask is not None:
+        write_image(phantom.lesion_mask, folder / "lesion_mask.nrrd")
     write_transform(phantom.transform, folder / TRUE_TRANSFORM, phantom.fixed.grid)
     for number, scan in enumerate(phantom.series, start=1):
         stem = f"time_{number:02d}"

@@ -25,6 +25,7 @@ from regsuite.pipeline.verdict import judge
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.transforms import Transform
 
+INVERSE = "inverse_transform.h5"
 TRANSFORM, MOVED, REPORT, OVERVIEW, SCENE = "transform.h5", "moved.nrrd", "report.json", "overview.png", "scene.mrb"
 
 
@@ -71,6 +72,7 @@ def register(
     settings: dict[str, Any] | None = None,
     fixed_mask: Image | str | Path | None = None,
     moving_mask: Image | str | Path | None = None,
+    lesion_mask: Image | str | Path | None = None,
     initial: Transform | str | Path | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -87,7 +89,9 @@ def register(
         moving if isinstance(moving, Image) else read_image(moving),
         fixed_mask=fixed_mask if fixed_mask is None or isinstance(fixed_mask, Image) else read_labels(fixed_mask),
         moving_mask=moving_mask if moving_mask is None or isinstance(moving_mask, Image) else read_labels(moving_mask),
+        lesion_mask=lesion_mask if lesion_mask is None or isinstance(lesion_mask, Image) else read_labels(lesion_mask),
         initial=initial if initial is None or isinstance(initial, Transform) else read_transform(initial),
+        flat=registry.get(method).flat,
     )
     return _call(method, config, inputs, device, seed, progress)
 
@@ -158,9 +162,21 @@ def _write(folder: Path, request: RegistrationRequest, outcome: Outcome, stages:
         write_transform(outcome.result.transform.to("cpu"), folder / TRANSFORM)
         stages.step(0.4)
         write_image(outcome.moved, folder / MOVED)
+        _write_extras(folder, outcome.result)
         if request.scene:
             stages.step(0.6)
             write_scene(outcome, folder / SCENE)
+
+
+def _write_extras(folder: Path, result: Result) -> None:
+    """What the method brings beside the transform: its inverse, images (NAME.nrrd) and series (NAME.seq.nrrd, a channel per
+    time)."""
+    if result.inverse is not None:
+        write_transform(result.inverse.to("cpu"), folder / INVERSE)
+    for name, image in result.images.items():
+        write_image(image.to("cpu"), folder / f"{name}.nrrd")
+    for name, image in result.series.items():
+        write_image(image.to("cpu"), folder / f"{name}.seq.nrrd")
 
 
 def _timings(stages: Progress, result: Result) -> dict[str, float]:

@@ -77,6 +77,9 @@ def registration_report(
             "warnings": list(warnings),
             "history": [dict(row) for row in result.history],
             "metrics": {"before": before, "after": after},
+            "findings": dict(result.findings),
+            "images": sorted(result.images),
+            "series": sorted(result.series),
             "verdict": verdict,
         }
     )

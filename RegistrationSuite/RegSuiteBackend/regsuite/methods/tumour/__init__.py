@@ -1,0 +1,1 @@
+"""Brain tumour: a healthy template onto a patient."""
