@@ -52,10 +52,17 @@ _ROWS = (
         reference="Hernandez, Bossa and Olmos, Registration of anatomical images using paths of diffeomorphisms parameterized with "
         "stationary vector field flows, IJCV 2009; Avants et al., Symmetric diffeomorphic image registration with "
         "cross-correlation, Med. Image Anal. 2008",
-        key="tumour-wm", module="regsuite.methods.tumour.wm", title="Brain tumour, weighted metamorphosis", area="tumour",
-        summary="A healthy template (moving) onto a patient (fixed): tissue is pushed away, new intensity appears only in the
-        lesion.", takes=("lesion_mask", "initial"), reference="Francois, Maillard, Oppenheim, Pallud, Bloch, Gori and Glaunes,
-        Weighted Metamorphosis for Registration of " "Images with Different Topologies, WBIR 2022", flat=True,
+    ),
+    MethodRow(
+        key="tumour-wm",
+        module="regsuite.methods.tumour.wm",
+        title="Brain tumour, weighted metamorphosis",
+        area="tumour",
+        summary="A healthy template (moving) onto a patient (fixed): tissue is pushed, intensity is added in the lesion only.",
+        takes=("lesion_mask", "initial"),
+        reference="Francois, Maillard, Oppenheim, Pallud, Bloch, Gori and Glaunes, Weighted Metamorphosis for Registration of "
+        "Images with Different Topologies, WBIR 2022",
+        flat=True,
     ),
 )
 METHODS: dict[str, MethodRow] = {row.key: row for row in _ROWS}

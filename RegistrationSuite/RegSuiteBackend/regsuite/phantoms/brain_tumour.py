@@ -88,8 +88,8 @@ def make(
         moving_landmarks=growth.map_points(points),
         lesion_mask=Image(lesion, fixed_grid),
         notes=(
-            f"Fixed: the patient. Moving: the healthy template. The core has a mean radius of {tumour_mm:g} mm and grew from a seed "
-            f"of {growth.seed_mm:.1f} mm; tissue up to {growth.reach_mm:.0f} mm from its centre was pushed away."
+            f"Fixed: the patient. Moving: the healthy template. The core has a mean radius of {tumour_mm:g} mm and grew from a "
+            f"seed of {growth.seed_mm:.1f} mm; tissue up to {growth.reach_mm:.0f} mm from its centre was pushed away."
         ),
     )
 
@@ -167,7 +167,7 @@ def _grids(
         return _grid(size, straight, np.zeros(3)), _grid(size, straight, there)
     first, second = (_rotation(rng.uniform(4, 9, 3) * rng.choice([-1, 1], 3)) @ straight for _ in range(2))
     other = (round(size[0] * 0.94), round(size[1] * 1.05), round(size[2] * 0.9))
-    return _grid(size, first, np.array([2.0, -1.0, 1.0])), _grid(other, second, there + [-2.0, 1.0, -1.0])
+    return _grid(size, first, np.array([2.0, -1.0, 1.0])), _grid(other, second, there + np.array([-2.0, 1.0, -1.0]))
 
 
 def _grid(size: tuple[int, int, int], direction: np.ndarray, centre: np.ndarray) -> Grid:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from regsuite.ops.filters import Matrices, apply_matrices
+from regsuite.ops.filters import apply_matrices
 
 _NODES_PER_SIGMA = 1.2  # of the half kernel: aliasing of the Gaussian below 2e-6
 _REACH = 4.0
@@ -26,26 +26,31 @@ class GaussianKernel:
         self, shape: Sequence[int], spacing_mm: Sequence[float], scales_mm: Sequence[float], like: torch.Tensor, rest_mm: float =
         0.0
     ) -> None:
-        self._factors = [self._scale(shape, spacing_mm, s, like, rest_mm) for s in scales_mm]
-
-    def _scale(
-        self, shape: Sequence[int], spacing: Sequence[float], sigma: float, like: torch.Tensor, rest: float
-    ) -> tuple[Matrices, Matrices]:
-        rows: list[torch.Tensor | None] = [
-            None if n == 1 else (_window(n, h, rest)[:, None] * _half(n, h, sigma)).to(like)
-            for n, h in zip(shape, spacing, strict=True)
-        ]
-        down: Matrices = (*(None if a is None else a.T.contiguous() for a in rows),)  # type: ignore[assignment]
-        return (rows[0], rows[1], rows[2]), down
+        self._factors = [[_axis(n, h, s, rest_mm, like) for n, h in zip(shape, spacing_mm, strict=True)] for s in scales_mm]
 
     def __call__(self, momentum: torch.Tensor) -> torch.Tensor:
         """K m."""
         total: torch.Tensor | None = None
-        for up, down in self._factors:
-            part = apply_matrices(apply_matrices(momentum, down), up)
+        for axes in self._factors:
+            part = momentum
+            for side in (0, 1):
+                part = apply_matrices(part, (axes[0][side], axes[1][side], axes[2][side]))
             total = part if total is None else total.add_(part)
         assert total is not None
         return total if len(self._factors) == 1 else total.div_(len(self._factors))
+
+
+Sides = tuple[torch.Tensor | None, torch.Tensor | None]
+
+
+def _axis(n: int, h: float, sigma: float, rest: float, like: torch.Tensor) -> Sides:
+    """What is applied along one axis, first and second: A^T and A, or the whole of A A^T and nothing when that is cheaper."""
+    if n == 1:
+        return None, None
+    half = _window(n, h, rest)[:, None] * _half(n, h, sigma)
+    if 2 * half.shape[1] >= n:
+        return (half @ half.T).to(like), None
+    return half.T.contiguous().to(like), half.to(like)
 
 
 def _window(n: int, h: float, rest: float) -> torch.Tensor:

@@ -60,8 +60,17 @@ class Geodesic:
     step.
     """
 
-    def __init__(self, source: torch.Tensor, lattice: Lattice, kernel: GaussianKernel, model: GeodesicModel) -> None:
+    def __init__(
+        self,
+        source: torch.Tensor,
+        lattice: Lattice,
+        kernel: GaussianKernel,
+        model: GeodesicModel,
+        keep_bytes: float = 1e9,
+    ) -> None:
         self.source, self.lattice, self.kernel, self.model = source, lattice, kernel, model
+        rest = 4 + lattice.dimensions * (lattice.dimensions + 2)  # numbers per voxel of _State and velocity
+        self.keeps_all = rest * source.numel() * source.element_size() * model.steps <= keep_bytes
         self.dt = 1.0 / model.steps
 
     def _mask(self, k: int) -> torch.Tensor | float:
@@ -154,32 +163,41 @@ class Geodesic:
         kinetic = added = 0.0
         for k in range(n):
             tick()
-            kept.append((u, carried))
             state = self._read(k, u, carried, z0)
-            _, momentum, v = self._velocity(state)
+            slope, momentum, v = self._velocity(state)
+            kept.append((u, carried, (state, slope, v) if self.keeps_all else None))
             kinetic += self.dt * self._kinetic(momentum, v)
             added += self.dt * self._added_cost(k, state.z) if k else 0.0
             u, carried = self._advance(state, v)
         state = self._read(n, u, carried, z0)
         added += self.dt * self._added_cost(n, state.z)
-        value, slope = data(state.image)
+        value, image_bar = data(state.image)
         gradient = torch.zeros_like(z0)
-        back = self._read_back(n, state, slope, torch.zeros_like(slope), torch.zeros_like(u), weight, gradient)
+        back = self._read_back(n, state, image_bar, torch.zeros_like(image_bar), torch.zeros_like(u), weight, gradient)
         for k in reversed(range(n)):
             tick()
-            back = self._step_back(k, *kept.pop(), z0, *back, weight, gradient)
+            u, carried, known = kept.pop()
+            if known is None:
+                state = self._read(k, u, carried, z0)
+                slope, _, v = self._velocity(state)
+                known = (state, slope, v)
+            back = self._step_back(k, known, *back, weight, gradient)
         parts = {"data": value, "velocity": kinetic, "intensity": added}
         return value + weight * (kinetic + added), gradient, parts
 
     def _step_back(
-        self, k: int, u: torch.Tensor, carried: torch.Tensor | None, z0: torch.Tensor,
-        u_bar: torch.Tensor, carried_bar: torch.Tensor | None, weight: float, gradient: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
-        """From the adjoints of (u, carried) after step k to those before it."""
-        state = self._read(k, u, carried, z0)
-        slope, _, v = self._velocity(state)
+        self,
+        k: int,
+        known: tuple[_State, torch.Tensor, torch.Tensor],
+        u_bar: torch.Tensor,
+        carried_bar: torch.Tensor | None,
+        weight: float,
+        gradient: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """From the adjoints of (u, carried) after step k to those before it; known: state, grad I and v of the step."""
+        state, slope, v = known
         d, pull = len(v), self.model.pull
-        moving = u if state.added is None else torch.cat([u, state.added])
+        moving = state.u if state.added is None else torch.cat([state.u, state.added])
         if carried_bar is not None and self.model.support is not None:
             carried_bar = carried_bar * self.model.support
         moved_bar = u_bar if carried_bar is None else torch.cat([u_bar, carried_bar])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,8 @@ from regsuite.solvers.lbfgs import minimise
 _SEED_SHARE = 0.06  # of the volume of a part: the published 3D scripts' threshold
 _LEAST_PART = 0.02  # of the lesion: smaller separate parts get no seed of their own
 _WORK_MM = 3.0
-_ITERATIONS = 40
+_ITERATIONS = 30
+_MARGIN_MM = 10.0
 NOTHING = 1e-3
 
 
@@ -52,9 +54,11 @@ def seeds(lesion: torch.Tensor, spacing_mm: tuple[float, float, float]) -> list[
     return balls
 
 
-def draw(balls: list[Ball], lattice: Lattice, u: torch.Tensor, offset_mm: tuple[float, float, float], edge_mm: float) ->
-torch.Tensor:
-    """(1, D, H, W): the balls, with soft edges, seen through id + u (d, D, H, W) mm; offset: of the lattice's first voxel centre."""
+def draw(
+    balls: list[Ball], lattice: Lattice, u: torch.Tensor, offset_mm: tuple[float, float, float], edge_mm: float
+) -> torch.Tensor:
+    """(1, D, H, W): the balls, with soft edges, seen through id + u (d, D, H, W) mm; offset: of the lattice's first voxel
+    centre."""
     out = torch.zeros(1, *lattice.shape, dtype=u.dtype, device=u.device)
     for ball in balls:
         square = torch.zeros_like(out)
@@ -69,10 +73,15 @@ torch.Tensor:
 
 @dataclass(frozen=True)
 class Growth:
-    """Backward maps u_k (steps + 1, d, D, H, W) mm of the growth on a lattice of `shape`, the seeds, and mm per voxel there."""
+    """Backward maps u_k (steps + 1, d, D, H, W) mm of the growth on a block of a lattice of `shape`, the seeds, mm per voxel there.
+
+    block: first and last + 1 voxel along (D, H, W). The lattice fills the same box of space as the lesion's.
+    """
 
     maps: torch.Tensor
     balls: list[Ball]
+    shape: tuple[int, int, int]
+    block: list[tuple[int, int]]
     spacing: tuple[float, float, float]
 
     def masks(self, lesion: torch.Tensor, spacing_mm: tuple[float, float, float]) -> torch.Tensor:
@@ -80,15 +89,17 @@ class Growth:
 
         M_1 is the lesion itself; before, the seeds seen through the growth, within the lesion. Exactly 0 elsewhere.
         """
-        shape = lesion.shape[1:]
-        lattice = Lattice(shape, spacing_mm, lesion)
-        offset = tuple(0.5 * (new - old) for new, old in zip(spacing_mm, self.spacing, strict=True))
-        edge = 0.7 * max(lattice.spacing)
+        lattice = Lattice(lesion.shape[1:], spacing_mm, lesion)
+        offset = [0.5 * (new - old) for new, old in zip(spacing_mm, self.spacing, strict=True)]
         limit = torch.where(lesion > NOTHING, lesion.clamp(0.0, 1.0), 0.0)
+        ups = [
+            (torch.eye(a).to(lesion) if (m := upsample_matrix(a, b, lesion)) is None else m)[:, first:last]
+            for a, b, (first, last) in zip(self.shape, lesion.shape[1:], self.block, strict=True)
+        ]
         out = []
         for u in self.maps:
-            ups = [upsample_matrix(a, b, u) for a, b in zip(u.shape[1:], shape, strict=True)]
-            ball = draw(self.balls, lattice, apply_matrices(u, (ups[0], ups[1], ups[2])), offset, edge)  # type: ignore[arg-type]
+            fine = apply_matrices(u, (ups[0], ups[1], ups[2]))
+            ball = draw(self.balls, lattice, fine, offset, 0.7 * max(lattice.spacing))
             out.append(torch.minimum(torch.where(ball > NOTHING, ball, 0.0), limit)[0])
         out[-1] = limit[0]
         return torch.stack(out)
@@ -99,19 +110,20 @@ def grow(
 ) -> Growth:
     """LDDMM from balls in the lesion's depth to the lesion (1, D, H, W), 0..1: the time-dependent mask of the paper.
 
-    Worked out at 3 mm or the images' own spacing if that is coarser. Source: WBIR 2022, "Weighted Function Construction". Differs
-    from it in: the seed lies at the deepest point (the centre of the bounding box may lie outside), one for every separate part.
+    Worked out around the lesion at 3 mm, or the images' own spacing if that is coarser. Source: WBIR 2022, "Weighted Function
+    Construction". Differs from it in: the seed lies at the deepest point (the centre of the bounding box may lie outside), one for
+    every separate part.
     """
-    factor = [1 if n == 1 else max(1, round(_WORK_MM / h)) for n, h in zip(lesion.shape[1:], spacing_mm, strict=True)]
-    shape = [max(min(n, 8), round(n / f)) for n, f in zip(lesion.shape[1:], factor, strict=True)]
-    spacing = tuple(h * n / m for h, n, m in zip(spacing_mm, lesion.shape[1:], shape, strict=True))
-    target = downsample(lesion, shape)
-    target = gaussian_smooth(target, [0.0 if n == 1 else 0.5 for n in shape])
-    balls = seeds(downsample(lesion, shape)[0], spacing) or seeds((target[0] >= 0.9 * target.max()).float(), spacing)  # type: ignore[arg-type]
-    lattice = Lattice(shape, spacing, target)
-    still = torch.zeros(lattice.dimensions, *shape, dtype=target.dtype, device=target.device)
-    source = draw(balls, lattice, still, (0.0, 0.0, 0.0), 0.7 * max(lattice.spacing))
-    kernel = GaussianKernel(shape, spacing, (kernel_mm, kernel_mm / 2.0), target)
+    full, spacing = _work_lattice(lesion.shape[1:], spacing_mm)
+    target = downsample(lesion, full)
+    balls = seeds(target[0], spacing) or seeds((target[0] >= 0.9 * target.max()).float(), spacing)
+    block = [_span(target, axis, spacing[axis - 1]) for axis in (1, 2, 3)]
+    target = target[(slice(None), *(slice(a, b) for a, b in block))].contiguous()
+    target = gaussian_smooth(target, [0.0 if n == 1 else 0.5 for n in target.shape[1:]])
+    lattice = Lattice(target.shape[1:], spacing, target)
+    still = torch.zeros(lattice.dimensions, *lattice.shape, dtype=target.dtype, device=target.device)
+    source = draw(balls, lattice, still, [a * h for (a, _), h in zip(block, spacing, strict=True)], 0.7 * max(lattice.spacing))
+    kernel = GaussianKernel(lattice.shape, spacing, (kernel_mm, kernel_mm / 2.0), target)
     shooting = Geodesic(source, lattice, kernel, GeodesicModel(steps, 1.0, 0.0, 0.0))
 
     def data(image: torch.Tensor) -> tuple[float, torch.Tensor]:
@@ -122,5 +134,25 @@ def grow(
         return shooting.energy(z, data, 1e-6, tick)
 
     first = shooting.first_change(0.5 * max(lattice.spacing))
-    z = minimise(energy, torch.zeros_like(source), _ITERATIONS, first).x
-    return Growth(torch.stack([frame.u for frame in shooting.frames(z)]), balls, spacing)  # type: ignore[arg-type]
+    z = minimise(energy, torch.zeros_like(source), _ITERATIONS, first, tolerance=0.02).x
+    return Growth(torch.stack([frame.u for frame in shooting.frames(z)]), balls, full, block, spacing)
+
+
+def _work_lattice(
+    shape: Sequence[int], spacing_mm: tuple[float, float, float]
+) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    factor = [1 if n == 1 else max(1, round(_WORK_MM / h)) for n, h in zip(shape, spacing_mm, strict=True)]
+    d, h, w = (max(min(n, 8), round(n / f)) for n, f in zip(shape, factor, strict=True))
+    a, b, c = (mm * n / m for mm, n, m in zip(spacing_mm, shape, (d, h, w), strict=True))
+    return (d, h, w), (a, b, c)
+
+
+def _span(target: torch.Tensor, axis: int, h: float) -> tuple[int, int]:
+    """First and last + 1 voxel along a tensor axis of the lesion and a margin around it."""
+    n = target.shape[axis]
+    if n == 1:
+        return 0, 1
+    others = [a for a in (1, 2, 3) if a != axis]
+    index = torch.nonzero(target.amax(dim=(0, *others)) > NOTHING)[:, 0]
+    margin = math.ceil(_MARGIN_MM / h)
+    return max(0, int(index[0]) - margin), min(n, int(index[-1]) + margin + 1)

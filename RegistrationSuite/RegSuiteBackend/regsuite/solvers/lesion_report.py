@@ -51,8 +51,10 @@ def outputs(case: LesionCase, frames: list[Frame], masks: torch.Tensor | None, p
     patient, template = case.given
     residual = resample(case.fixed.with_data(last.added * contrast), patient.grid, fill=0.0)
     moved = resample(
-        template.with_data(template.data.float()), patient.grid, to_transform(u.cpu(), case.fixed.grid, case.start),
-        fill=case.template_low
+        template.with_data(template.data.float()),
+        patient.grid,
+        to_transform(u.cpu(), case.fixed.grid, case.start),
+        fill=case.template_low,
     )
     matched = case.template_map(moved.data - case.template_low) * contrast + case.low
     images = {

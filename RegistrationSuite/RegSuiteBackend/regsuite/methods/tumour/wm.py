@@ -30,7 +30,7 @@ from regsuite.errors import InputError
 from regsuite.geometry.image import Image
 from regsuite.losses.image import lncc
 from regsuite.methods.api import Config, Result, Status, limited, option
-from regsuite.ops.filters import apply_matrices, downsample, upsample_matrix
+from regsuite.ops.filters import apply_matrices, upsample_matrix
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers import descent, growth, lesion_case, lesion_report
 from regsuite.solvers.device import choose_device
@@ -58,16 +58,22 @@ class TumourWmConfig(Config):
     )
     rho: float = limited(30.0, 0.01, 1e4, "rho: cost of added intensity against deformation; not used by the deforming variants")
     mu: float = limited(1.0, 0.001, 100.0, "mu: intensity added per unit of the residual; not used by the deforming variants")
-    kernel_mm: float = limited(8.0, 1.0, 60.0, "Width (standard deviation) of the widest Gaussian of the velocity's kernel", "mm", advanced=False)
+    kernel_mm: float = limited(
+        8.0, 1.0, 60.0, "Width (standard deviation) of the widest Gaussian of the velocity's kernel", "mm", advanced=False
+    )
     kernel_scales: int = limited(2, 1, 4, "Number of Gaussians in the kernel, each half as wide as the one before")
     steps: int = limited(10, 2, 60, "Time steps of the geodesic")
-    finest_mm: float = limited(2.0, 0.5, 8.0, "Finest resolution used for volumes; single slices are used at half of it", "mm", advanced=False)
+    finest_mm: float = limited(
+        2.0, 0.5, 8.0, "Finest resolution used for volumes; single slices are used at half of it", "mm", advanced=False
+    )
     levels: int = limited(3, 1, 5, "Resolution levels, each twice as coarse as the next")
     coarse_iterations: int = limited(40, 1, 5000, "Largest number of iterations on the coarser levels")
     fine_iterations: int = limited(20, 1, 5000, "Largest number of iterations on the finest level")
     data_term: str = option("ssd", "Squared differences (paper), or local correlation", ("ssd", "lncc"))
     window_mm: float = limited(14.0, 4.0, 60.0, "Width of the local correlation's window", "mm")
-    linear: str = option("affine", "Linear start, found without the lesion; header: as the files say", ("affine", "rigid", "header"))
+    linear: str = option(
+        "affine", "Linear start, found without the lesion; header: as the files say", ("affine", "rigid", "header")
+    )
     match_intensities: bool = option(True, "Match the template's grey values to the patient's outside the lesion")
     optimiser: str = option("lbfgs", "L-BFGS with line search, or Adadelta (paper)", ("lbfgs", "adadelta"))
     learning_rate: float = limited(1.0, 1e-4, 1e4, "Step length of Adadelta")
@@ -95,10 +101,10 @@ def register(
     """Bring the template `moving` onto the patient `fixed`; T maps patient points to template points.
 
     fixed, moving: one-channel images of one kind (say, both T1) on any grids; both volumes or both one slice. lesion_mask: tumour
-    with oedema in the patient, on the fixed grid (the grid of `fixed`); every variant but lddmm and metamorphosis needs it. initial:
-    affine start, RAS mm, fixed -> moving points, instead of the linear start. Deterministic.
-    Returns Result with T = affine o deformation, and the images and findings that `solvers.lesion_report` describes. Raises InputError
-    for unusable input (a lesion that is empty, covers the brain, or misses it; images of opposite contrast), Cancelled.
+    with oedema in the patient, on the fixed grid (the grid of `fixed`); every variant but lddmm and metamorphosis needs it.
+    initial: affine start, RAS mm, fixed -> moving points, instead of the linear start. Deterministic. Returns Result with T =
+    affine o deformation, and the images and findings that `solvers.lesion_report` describes. Raises InputError for unusable input
+    (a lesion that is empty, covers the brain, or misses it; images of opposite contrast), Cancelled.
     """
     config = config or TumourWmConfig()
     reporter = Progress(progress)
@@ -208,7 +214,10 @@ def _data_term(level: lesion_case.CaseLevel, config: TumourWmConfig) -> DataTerm
             return float((rest * weighted).mean()), weighted * (2.0 / rest.numel())
 
         return squared
-    window = [1 if n == 1 else 2 * max(1, round(0.5 * config.window_mm / h)) + 1 for n, h in zip(target.shape[1:], level.spacing, strict=True)]
+    window = [
+        1 if n == 1 else 2 * max(1, round(0.5 * config.window_mm / h)) + 1
+        for n, h in zip(target.shape[1:], level.spacing, strict=True)
+    ]
 
     def local(image: torch.Tensor) -> tuple[float, torch.Tensor]:
         with torch.enable_grad():
