@@ -55,7 +55,7 @@ def seeds(lesion: torch.Tensor, spacing_mm: tuple[float, float, float]) -> list[
 
 
 def draw(
-    balls: list[Ball], lattice: Lattice, u: torch.Tensor, offset_mm: tuple[float, float, float], edge_mm: float
+    balls: list[Ball], lattice: Lattice, u: torch.Tensor, offset_mm: Sequence[float], edge_mm: float
 ) -> torch.Tensor:
     """(1, D, H, W): the balls, with soft edges, seen through id + u (d, D, H, W) mm; offset: of the lattice's first voxel
     centre."""
@@ -106,7 +106,11 @@ class Growth:
 
 
 def grow(
-    lesion: torch.Tensor, spacing_mm: tuple[float, float, float], steps: int, kernel_mm: float, tick: Callable[[], None] = lambda: None
+    lesion: torch.Tensor,
+    spacing_mm: tuple[float, float, float],
+    steps: int,
+    kernel_mm: float,
+    tick: Callable[[], None] = lambda: None,
 ) -> Growth:
     """LDDMM from balls in the lesion's depth to the lesion (1, D, H, W), 0..1: the time-dependent mask of the paper.
 
@@ -118,7 +122,8 @@ def grow(
     target = downsample(lesion, full)
     balls = seeds(target[0], spacing) or seeds((target[0] >= 0.9 * target.max()).float(), spacing)
     block = [_span(target, axis, spacing[axis - 1]) for axis in (1, 2, 3)]
-    target = target[(slice(None), *(slice(a, b) for a, b in block))].contiguous()
+    k, j, i = (slice(a, b) for a, b in block)
+    target = target[:, k, j, i].contiguous()
     target = gaussian_smooth(target, [0.0 if n == 1 else 0.5 for n in target.shape[1:]])
     lattice = Lattice(target.shape[1:], spacing, target)
     still = torch.zeros(lattice.dimensions, *lattice.shape, dtype=target.dtype, device=target.device)
