@@ -20,13 +20,17 @@ from regsuite_slicer import advanced, install, nodes, results, world
 from regsuite_slicer.job import Job, JobCancelled, JobError, JobState, Progress, wait_for
 from regsuite_slicer.jobs import WorkerPool, shared_pool
 
+_SUFFIXES = {"points": "csv", "transform": "h5"}
+
 
 @dataclass(frozen=True)
 class Input:
     """One input node of a panel.
 
-    parameter: its name in the parameter node; entry: its name in the worker's request; kind: "volume", "labels" or "points";
-    label: how messages call it; of: for labels, the parameter of the volume on whose grid a segmentation is put.
+    parameter: its name in the parameter node; entry: its name in the worker's request; label: how messages call it;
+    kind: what is written for the worker, which gets the path: "volume" (.nrrd), "labels" (.nrrd), "points" (.csv), "transform"
+    (.h5), "volumes" (a list of volume nodes, a list of paths), or "value" (numbers or texts, handed on as they are);
+    of: for labels, the parameter of the volume on whose grid a segmentation is put; for transforms, the one they are sampled on.
     """
 
     parameter: str
@@ -41,13 +45,14 @@ class Input:
 class PanelSpec:
     """What makes a panel differ from the others.
 
-    methods: key -> member of the parameter node that holds the method's settings; inputs: in the order of the panel;
-    pairs: parameters that are given together or not at all.
+    methods: key -> member of the parameter node that holds the method's settings (empty: the panel has no settings section);
+    inputs: in the order of the panel; pairs: parameters that are given together or not at all; command: the worker's command.
     """
 
     methods: Mapping[str, str]
     inputs: tuple[Input, ...]
     pairs: tuple[tuple[str, str], ...] = ()
+    command: str = "register"
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,10 @@ class Run(VTKObservationMixin):
     """
 
     def __init__(
-        self, spec: PanelSpec, inputs: Mapping[str, Any], outputs: results.RequestNodes, request: Mapping[str, Any],
-        pool: WorkerPool, listeners: Listeners,
+        self, spec: PanelSpec, inputs: Mapping[str, Any], outputs: Any, request: Mapping[str, Any],
+        pool: WorkerPool, listeners: Listeners, deliver: Callable[[Any, Path], Any] = results.apply_result,
     ) -> None:  # fmt: skip
+        """deliver(outputs, folder of the worker's files) puts the result into the scene and returns it."""
         VTKObservationMixin.__init__(self)
         self.state = JobState.RUNNING
         self.result: results.SceneResult | None = None
@@ -78,7 +84,7 @@ class Run(VTKObservationMixin):
         self.overview = b""
         self.job: Job | None = None
         self._spec, self._inputs, self._outputs, self._request = spec, dict(inputs), outputs, dict(request)
-        self.listeners, self._pool, self._cancelling = listeners, pool, False
+        self.listeners, self._pool, self._cancelling, self._place = listeners, pool, False, deliver
         self._steps = self._prepare()
         self.folder = Path(tempfile.mkdtemp(prefix="regsuite-", dir=slicer.app.temporaryPath))
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, lambda *_: self.cancel())
@@ -139,11 +145,20 @@ class Run(VTKObservationMixin):
             self._tell(Progress(0.0, _("Preparing"), item.label))
             yield
             node = self._inputs[item.parameter]
-            if not in_scene(node):
-                raise JobError(_("The {label} was removed before it could be read.").format(label=item.label), "input")
-            path = self.folder / f"{item.entry}.{'csv' if item.kind == 'points' else 'nrrd'}"
-            written[item.parameter] = self._write(item, node, path, written)
-            self._request[item.entry] = str(path)
+            if item.kind == "value":
+                self._request[item.entry] = node
+                continue
+            several = list(node) if item.kind == "volumes" else [node]
+            paths = []
+            for number, one in enumerate(several):
+                if number:
+                    yield
+                if not in_scene(one):
+                    raise JobError(_("The {label} was removed before it could be read.").format(label=item.label), "input")
+                suffix = f"_{number + 1:02d}" if item.kind == "volumes" else ""
+                paths.append(self.folder / f"{item.entry}{suffix}.{_SUFFIXES.get(item.kind, 'nrrd')}")
+                written[item.parameter] = self._write(item, one, paths[-1], written)
+            self._request[item.entry] = [str(path) for path in paths] if item.kind == "volumes" else str(paths[0])
         self._tell(Progress(0.0, _("Starting")))
         self.job = self._pool.submit(
             {**self._request, "out": str(self.folder / "out")},
@@ -154,11 +169,13 @@ class Run(VTKObservationMixin):
         )
 
     def _write(self, item: Input, node: Any, path: Path, written: Mapping[str, Any]) -> Any:
-        ignore = self._outputs.transform  # an earlier preview is no part of where the moving volume lies
-        if item.kind == "volume":
+        ignore = getattr(self._outputs, "transform", None)  # an earlier preview is no part of where the moving volume lies
+        if item.kind in ("volume", "volumes"):
             return nodes.export_volume(node, path, ignore=ignore)
         if item.kind == "labels":
-            return nodes.export_labels(node, written[item.of], path, ignore=ignore)
+            return nodes.export_labels(node, written.get(item.of), path, ignore=ignore)
+        if item.kind == "transform":
+            return nodes.export_transform(node, path, self._inputs.get(item.of))
         return nodes.export_points(node, path, ignore=ignore)
 
     def _arrived(self, answer: Mapping[str, Any]) -> None:
@@ -172,7 +189,7 @@ class Run(VTKObservationMixin):
         out = self.folder / "out"
         overview = out / "overview.png"
         self.overview = overview.read_bytes() if overview.is_file() else b""
-        result = results.apply_result(self._outputs, out)
+        result = self._place(self._outputs, out)
         self._cancelling = False  # the scene has changed: the listener hears of it whatever is pressed now
         yield
         self._end(result)
@@ -211,20 +228,25 @@ class RegistrationLogic(ScriptedLoadableModuleLogic):
         """The typed parameter node of the module; it is saved with the scene."""
         return self.PARAMETERS(super().getParameterNode())
 
-    def missing(self, inputs: Mapping[str, Any], outputs: results.RequestNodes) -> str:
+    def missing(self, inputs: Mapping[str, Any], outputs: Any) -> str:
         """What is missing or wrong before a run can start, as one sentence for the user; "" when nothing is."""
         for item in self.SPEC.inputs:
             node = inputs.get(item.parameter)
-            if node is None and item.required:
+            if (node is None or node == []) and item.required:
                 return _("Select the {label}.").format(label=item.label)
-            if node is not None and item.kind == "volume" and node.GetImageData() is None:
-                return _("The {label} '{name}' is empty; select one with voxels.").format(label=item.label, name=node.GetName())
+            volumes = {"volume": [node], "volumes": node}.get(item.kind) if node is not None else None
+            for volume in volumes or []:
+                if volume.GetImageData() is None:
+                    text = _("The {label} '{name}' is empty; select one with voxels.")
+                    return text.format(label=item.label, name=volume.GetName())
         labels = {item.parameter: item.label for item in self.SPEC.inputs}
         for pair in self.SPEC.pairs:
             given = [inputs.get(name) is not None for name in pair]
             if given[0] != given[1]:
                 has, lacks = (labels[name] for name in (pair if given[0] else pair[::-1]))
                 return _("Select the {lacks} as well, or no {has}.").format(lacks=lacks, has=has)
+        if self.SPEC.command != "register":
+            return ""
         if outputs.fixed is outputs.moving:
             return _("Fixed and moving volume are the same; select two different ones.")
         try:
@@ -234,26 +256,36 @@ class RegistrationLogic(ScriptedLoadableModuleLogic):
         return ""
 
     def begin(
-        self, inputs: Mapping[str, Any], outputs: results.RequestNodes, *, method: str, preset: str = "Default",
+        self, inputs: Mapping[str, Any], outputs: Any, *, method: str = "", preset: str = "Default",
         settings: Mapping[str, Any] | None = None, device: str = "auto", seed: int = 0, listeners: Listeners | None = None,
     ) -> Run:  # fmt: skip
-        """Start a run: inputs are nodes by parameter name, settings change single values of the preset.
+        """Start a run: inputs are nodes (or values) by parameter name, settings change single values of the method's preset.
 
+        outputs is handed to `deliver` (results.RequestNodes for a registration). Without a method nothing but the inputs is sent.
         Raises JobError when something is missing or torch is not there and was not installed.
         """
         reason = self.missing(inputs, outputs)
         if reason:
             raise JobError(reason, "input")
-        values = advanced.preset_values(method, preset)
+        values = advanced.preset_values(method, preset) if method else {}
         unknown = [name for name in settings or {} if name not in values]
         if unknown:
             raise JobError(f"Unknown setting '{unknown[0]}'; expected one of {', '.join(values)}.", "input")
         outcome = install.ensure_torch()
         if not outcome.ready:
             raise JobError(outcome.message, "torch")
-        request = {"command": "register", "method": method, "preset": preset, "settings": dict(settings or {})}
-        request |= {"device": device, "seed": seed}
-        return Run(self.SPEC, inputs, outputs, request, self.pool, listeners or Listeners())
+        request: dict[str, Any] = {"command": self.SPEC.command}
+        if method:
+            request |= {"method": method, "preset": preset, "settings": dict(settings or {}), "device": device, "seed": seed}
+        return Run(self.SPEC, inputs, outputs, request, self.pool, listeners or Listeners(), self.deliver)
+
+    def deliver(self, outputs: Any, folder: Path) -> Any:
+        """Put the files that the worker left in `folder` into the scene; a panel with more or other results overrides this.
+
+        Read everything first and touch the scene then: a damaged folder must leave it as it was. Raises InputError. What it
+        returns is `run.result` and reaches PanelWidget.keepOutputs and .present.
+        """
+        return results.apply_result(outputs, folder)
 
     def inputsOf(self, parameters: Any) -> dict[str, Any]:
         """Parameter name -> node (or None) of the panel's inputs."""
@@ -271,6 +303,8 @@ class RegistrationLogic(ScriptedLoadableModuleLogic):
 
     def beginFromParameters(self, parameters: Any, listeners: Listeners) -> Run:
         """Start a run with what the panel shows."""
+        if not self.SPEC.methods:
+            return self.begin(self.inputsOf(parameters), self.outputsOf(parameters), listeners=listeners)
         pack = getattr(parameters, self.SPEC.methods[parameters.method])
         settings = advanced.changed_settings(parameters.method, parameters.preset, pack)
         return self.begin(

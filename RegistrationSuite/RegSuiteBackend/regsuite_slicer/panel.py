@@ -47,6 +47,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         root.layout().addWidget(slicer.util.loadUI(str(advanced.RESOURCES / "UI" / "RegSuiteRun.ui")))
         self.ui = slicer.util.childWidgetVariables(root)
         self._controls = self._addSettings()
+        self.ui.settingsCollapsibleButton.visible = bool(self._controls)
         several = len(self._controls) > 1
         self.ui.methodComboBox.visible = self.ui.methodComboBoxLabel.visible = several
         self.ui.logText.visible = False
@@ -110,6 +111,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameters = None  # filling the widgets is no choice of the user's
         if parameters is not None:
             widgets = {w.property("SlicerParameterName"): w for w in vars(self.ui).values() if w.property("SlicerParameterName")}
+            if not self._controls:  # a panel without methods has neither of them
+                widgets.pop("method"), widgets.pop("preset")
             for controls in self._controls.values():
                 widgets.update(controls.widgets)
             # connectGui() loses the tag in some versions of Slicer; this is what it calls.
@@ -126,6 +129,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.applyButton.toolTip = reason or _("Start the registration; Slicer can be used meanwhile.")
         self.ui.cancelButton.enabled = self.run is not None
         if self.parameters is None:
+            return
+        if not self._controls:
             return
         for key, controls in self._controls.items():
             controls.page.visible = key == self.parameters.method
@@ -205,14 +210,22 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parameters is None:  # the scene was replaced meanwhile
             return
         with slicer.util.NodeModify(self.parameters.parameterNode):
-            self.parameters.outputTransform, self.parameters.verdictTable = result.transform, result.table
-            if result.volume is not None:
-                self.parameters.outputVolume = result.volume
+            self.keepOutputs(result)
         self.refresh()
-        warning = self.results.show(run, self.parameters)
+        warning = self.present(run)
         text = _("Finished in {seconds:.0f} s.").format(seconds=time.monotonic() - self._began)
         self.ui.statusLabel.text = " ".join([text, *result.warnings, warning]).strip()
         self.ui.resultsCollapsibleButton.collapsed = False
+
+    def keepOutputs(self, result: Any) -> None:
+        """Write the nodes of a result into the parameter node; a panel with other outputs overrides this."""
+        self.parameters.outputTransform, self.parameters.verdictTable = result.transform, result.table
+        if result.volume is not None:
+            self.parameters.outputVolume = result.volume
+
+    def present(self, run: Run) -> str:
+        """Show a finished run in views and Results; returns a warning, or "". A panel with other results overrides or extends."""
+        return self.results.show(run, self.parameters)
 
     def onFailed(self, error: JobError) -> None:
         """Say why there is no result; the scene is as it was."""

@@ -214,7 +214,7 @@ def _place_jacobian(volume: VolumeData | None, name: str, made: list[Any]) -> An
     if volume is None:
         return None
     node = nodes.set_volume(_chosen(None, "vtkMRMLScalarVolumeNode", name, made), _floating(volume))
-    _show_as_map(node, jacobian_colours().GetID(), JACOBIAN_RANGE, "Jacobian")
+    show_as_map(node, jacobian_colours().GetID(), JACOBIAN_RANGE, "Jacobian")
     return node
 
 
@@ -225,7 +225,7 @@ def _place_displacement(volume: VolumeData | None, name: str, report: Mapping[st
     node = nodes.set_volume(_chosen(None, "vtkMRMLScalarVolumeNode", name, made), _floating(volume))
     largest = (report["metrics"].get("after", {}).get("displacement_mm") or {}).get("max") or float(volume.values.max())
     top = round_up(largest)
-    _show_as_map(node, displacement_colours().GetID(), (0.0, top), "mm")
+    show_as_map(node, displacement_colours().GetID(), (0.0, top), "mm")
     node.GetDisplayNode().SetLowerThreshold(_HIDDEN_BELOW * top)
     node.GetDisplayNode().SetUpperThreshold(max(float(volume.values.max()), top))
     node.GetDisplayNode().ApplyThresholdOn()
@@ -275,7 +275,7 @@ def _colours(tag: str, name: str, anchors: tuple[tuple[float, float, float], ...
     return slicer.mrmlScene.AddNode(table)
 
 
-def _show_as_map(node: Any, colour_id: str, window: tuple[float, float], unit: str) -> None:
+def show_as_map(node: Any, colour_id: str, window: tuple[float, float], unit: str) -> None:
     """Colours, a fixed window and a colour legend (shown with the volume)."""
     import slicer
 
