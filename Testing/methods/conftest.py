@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from regsuite.methods import registry
+from regsuite.ops.sampling import resample
 from regsuite.phantoms import make_phantom
 from regsuite.phantoms.base import Phantom
+from regsuite.transforms import AffineTransform
+from scipy.spatial.transform import Rotation
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +27,20 @@ def brain() -> Phantom:
     return make_phantom("brain-tumour", seed=4, size=(40, 44, 38), oblique=True)
 
 
+@pytest.fixture(scope="session")
+def posed(chest: Phantom) -> Phantom:
+    """The chest's fixed image turned by 12 degrees, shifted and shown with another contrast on the grid of its moving image."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec([0.12, -0.15, 0.08]).as_matrix()
+    matrix[:3, 3] = (9.0, -6.0, 12.0)
+    pose = AffineTransform(matrix)
+    grid = chest.moving.grid
+    seen = resample(chest.fixed, grid, pose.inverse(), fill=float(chest.fixed.data.min()))
+    low, high = float(seen.data.min()), float(seen.data.max())
+    contrast = seen.with_data(((high - seen.data) / (high - low)) ** 2)
+    return replace(chest, moving=contrast, moving_landmarks=pose.map_points(chest.fixed_landmarks))
+
+
 @dataclass(frozen=True)
 class Subject:
     """What a method is tried on: a phantom, the extra inputs without which it has nothing to do, and the share of the landmarks'
@@ -34,8 +52,10 @@ class Subject:
 
 
 @pytest.fixture
-def subject(key: str, chest: Phantom, brain: Phantom) -> Subject:
+def subject(key: str, chest: Phantom, brain: Phantom, posed: Phantom) -> Subject:
     """The phantom for the method `key`: brains for the methods of lesions, else the chest."""
+    if registry.get(key).area == "multimodal":
+        return Subject(posed, {}, 0.2)
     if "lesion_mask" in registry.get(key).takes:
         return Subject(brain, {"lesion_mask": brain.lesion_mask}, 0.95)
     return Subject(chest, {})

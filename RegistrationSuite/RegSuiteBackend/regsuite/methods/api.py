@@ -14,6 +14,7 @@ from regsuite import check
 from regsuite.errors import InputError
 from regsuite.geometry.image import Image
 from regsuite.transforms.base import Transform
+from regsuite.transforms.linear import AffineTransform
 
 
 class Status(str, Enum):
@@ -32,6 +33,14 @@ class Status(str, Enum):
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One of several answers: its transform (fixed -> moving points, RAS mm) and its score, higher is better."""
+
+    transform: AffineTransform
+    score: float
+
+
+@dataclass(frozen=True)
 class Result:
     """What a method returns. `transform` maps fixed points to moving points, RAS mm.
 
@@ -39,6 +48,8 @@ class Result:
     images: what else the method shows, written as NAME.nrrd; series: the same over time, one channel per time, written as
     NAME.seq.nrrd; findings: numbers and tables (lists of rows) for the report. inverse: moving -> fixed points, when the
     method has worked it out.
+    candidates: the answer and its runners-up, best first, of methods that look for a pose; confidence: how far the answer stands
+    out from them, 0 to 1 (see regsuite.solvers.global_pose), None where a method cannot tell.
     """
 
     transform: Transform
@@ -53,6 +64,8 @@ class Result:
     series: Mapping[str, Image] = field(default_factory=dict)
     findings: Mapping[str, Any] = field(default_factory=dict)
     inverse: Transform | None = None
+    candidates: tuple[Candidate, ...] = ()
+    confidence: float | None = None
 
 
 def limited(default: Any, low: float, high: float, help: str, unit: str = "", advanced: bool = True) -> Any:

@@ -64,6 +64,16 @@ _ROWS = (
         "Images with Different Topologies, WBIR 2022",
         flat=True,
     ),
+    MethodRow(
+        key="multimodal-csngf",
+        module="regsuite.methods.multimodal.csngf",
+        title="Global rigid, any modalities",
+        area="multimodal",
+        summary="Finds the rigid pose from anywhere and any way up, with its runners-up and a confidence.",
+        takes=("fixed_mask", "moving_mask"),
+        reference="Ofverstedt, Lindblad and Sladoje, Cross-Sim-NGF: FFT-Based Global Rigid Multimodal Alignment of Image Volumes "
+        "using Normalized Gradient Fields, WBIR 2022",
+    ),
 )
 METHODS: dict[str, MethodRow] = {row.key: row for row in _ROWS}
 

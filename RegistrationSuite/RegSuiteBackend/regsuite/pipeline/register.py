@@ -142,7 +142,7 @@ def _measure(request: RegistrationRequest, inputs: Inputs, result: Result, truth
         warnings=warnings,
         before=before,
         after=after,
-        verdict=judge(before, after, result.status.value),
+        verdict=judge(before, after, result.status.value, result.confidence),
     )
     return Outcome(inputs, result, moved, region, report)
 

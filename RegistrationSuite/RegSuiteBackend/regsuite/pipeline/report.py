@@ -76,6 +76,8 @@ def registration_report(
             "status_message": result.status.message,
             "warnings": list(warnings),
             "history": [dict(row) for row in result.history],
+            "confidence": result.confidence,
+            "candidates": [{"score": item.score, "matrix_ras": item.transform.matrix} for item in result.candidates],
             "metrics": {"before": before, "after": after},
             "findings": dict(result.findings),
             "images": sorted(result.images),
@@ -105,8 +107,8 @@ def clean(value: Any) -> Any:
         return {str(key): clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [clean(item) for item in value]
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
-        value = value.item()
+    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+        return clean(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -20,12 +20,23 @@ TRE_GOOD_MM = 2.0
 TRE_POOR_MM = 5.0
 SIMILARITY_TOLERANCE = 0.005
 CLOSE_CORRELATION = 0.9
+_CONFIDENCE_WORDS = (
+    (0.25, "good", "The pose stands out clearly from all others"),
+    (0.12, "check", "The pose stands out from the others, but not by much: look at the runners-up"),
+    (0.0, "poor", "The pose hardly stands out from others: the images may not show the same thing"),
+)
 _EXTREME_JACOBIAN = (0.25, 4.0)
 
 
-def judge(before: Mapping[str, Any], after: Mapping[str, Any], status: str | None = None) -> dict[str, Any]:
-    """{"level", "headline", "reasons": [{"level", "text"}]} from the metrics before and after (see evaluate.measure)."""
+def judge(
+    before: Mapping[str, Any], after: Mapping[str, Any], status: str | None = None, confidence: float | None = None
+) -> dict[str, Any]:
+    """{"level", "headline", "reasons": [{"level", "text"}]} from the metrics before and after (see evaluate.measure).
+
+    confidence: 0..1 of methods that look for a pose (Result.confidence).
+    """
     reasons = [
+        *_confidence(confidence),
         *_similarity(before.get("similarity"), after.get("similarity")),
         *_landmarks(before.get("landmarks_tre_mm"), after.get("landmarks_tre_mm")),
         *_labels(before.get("dice_mean"), after.get("dice_mean")),
@@ -45,6 +56,15 @@ def judge(before: Mapping[str, Any], after: Mapping[str, Any], status: str | Non
 
 
 Reasons = Sequence[tuple[str, str]]
+
+
+def _confidence(confidence: float | None) -> Reasons:
+    if confidence is None:
+        return []
+    for least, level, text in _CONFIDENCE_WORDS:
+        if confidence >= least:
+            return [(level, f"{text} (confidence {confidence:.2f}).")]
+    return []
 
 
 def _similarity(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Reasons:

@@ -83,8 +83,7 @@ class CrossSimilarity:
 
 def scores(total: torch.Tensor, overlap: torch.Tensor, least_voxels: float, power: float) -> torch.Tensor:
     """total / overlap^power where the overlap reaches `least_voxels`, minus infinity elsewhere. power 1 is the paper's mean."""
-    count = overlap.clamp(min=1.0)
-    score = total / (count if power == 1.0 else count**power)
+    score = total / overlap.clamp(min=1.0) ** power
     return score.masked_fill_(overlap < least_voxels - 0.5, -torch.inf)
 
 

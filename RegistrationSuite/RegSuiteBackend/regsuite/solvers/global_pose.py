@@ -21,6 +21,8 @@ from regsuite.solvers.rotation_search import Pose, SearchSettings, search
 from regsuite.solvers.rotations import angle_degrees
 
 _SAME_DEGREES = 7.0  # ours: half the mean distance of neighbours in a set of 4608 rotations
+LOW_CONFIDENCE = 0.12  # ours: between unrelated images (0.01 to 0.04 seen) and images of one head (0.27 and more)
+_LARGEST_SUM = 2.8  # ours: points of both lattices along an axis, in multiples of `across`
 
 
 @dataclass(frozen=True)
@@ -30,18 +32,19 @@ class PoseSettings:
     across: lattice points of the coarse search; rotations: size of the uniform set; keep: poses kept after the search and after
     each level; least_overlap: share of the smaller image (or mask) that must overlap; noise: gradient, in shares of the grey range
     per voxel of the level, below which an edge counts as noise; power: the similarity is sum / overlap^power (1: the paper's mean).
-    smoothing: standard deviation in lattice steps; iterations, points: of each climb.
+    smoothing: standard deviation in lattice steps; iterations: of each climb; points: looked at on the first level, twice as
+    many on each next one.
     """
 
-    across: int = 28
+    across: int = 20
     rotations: int = 4608
-    keep: tuple[int, ...] = (96, 24, 8)
+    keep: tuple[int, ...] = (64, 16, 5)
     least_overlap: float = 0.3
     noise: float = 1e-3
     power: float = 0.75
     smoothing: float = 1.0
-    iterations: int = 30
-    points: int = 12_000
+    iterations: int = 20
+    points: int = 4_000
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def global_pose(
         for level, count in enumerate(settings.keep):
             spacing = coarse / 2**level
             pair = pair if level == 0 else fields(spacing)
-            ascent = AscentSettings(settings.points, settings.iterations, 0.5 * spacing, settings.power)
+            ascent = AscentSettings(settings.points * 2**level, settings.iterations, 0.5 * spacing, settings.power)
             with progress.share(0.6 + 0.4 * level / len(settings.keep), 0.6 + 0.4 * (level + 1) / len(settings.keep)):
                 poses = distinct(ascend(*pair, poses[:count], ascent, seed, progress), count, fixed.grid.centre, 3.0 * coarse)
     candidates = tuple((pose.matrix, pose.score) for pose in poses)
@@ -102,9 +105,9 @@ def confidence(poses: list[Pose]) -> float:
 
 
 def coarse_spacing(fixed: Image, moving: Image, across: int) -> float:
-    """mm: the longer axis of the smaller image, cut into `across`."""
+    """mm: the longer axis of the smaller image cut into `across`; coarser where a much larger partner would cost too much."""
     extents = [float((np.array(image.grid.size) * image.grid.spacing).max()) for image in (fixed, moving)]
-    return min(extents) / across
+    return max(min(extents) / across, sum(extents) / (_LARGEST_SUM * across))
 
 
 def distinct(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float) -> list[Pose]:
