@@ -13,6 +13,7 @@ import torch
 from regsuite.geometry import Image
 from regsuite.io import read_image
 from scipy import ndimage
+from torch.nn import functional
 
 MODALITIES = ("T1", "T2", "CT", "PET")
 _FILES = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
@@ -40,17 +41,19 @@ def head(folder: Path) -> dict[str, Image]:
 
 
 def acquired(image: Image, modality: str, rng: np.random.Generator) -> Image:
-    """The image with a receive field and noise of its modality."""
+    """The image with a receive field and noise of its modality; a name that is none of MODALITIES leaves it as it is."""
+    if modality not in MODALITIES:
+        return image
     data = image.data[0].numpy()
-    coarse = rng.normal(0.0, 1.0, (4, 4, 4)).astype(np.float32)
-    zoom = ndimage.zoom(coarse, [n / 4 for n in data.shape], order=3)[: data.shape[0], : data.shape[1], : data.shape[2]]
-    noise = rng.normal(0.0, 1.0, (2, *data.shape)).astype(np.float32)
+    coarse = torch.from_numpy(rng.normal(0.0, 1.0, (1, 1, 4, 4, 4)).astype(np.float32))
+    receive = functional.interpolate(coarse, data.shape, mode="trilinear", align_corners=True)[0, 0].numpy()
+    noise = rng.standard_normal((2, *data.shape), dtype=np.float32)
     if modality == "CT":
         out = data + 8.0 * noise[0]
     elif modality == "PET":
-        out = data + 0.12 * ndimage.gaussian_filter(noise[0], 1.5) * 8.0 * np.sqrt(np.clip(data, 0.02, None)) / 2.0
+        out = data + 0.48 * ndimage.gaussian_filter(noise[0], 1.5) * np.sqrt(np.clip(data, 0.02, None))
     else:
-        out = np.hypot(data * (1.0 + 0.1 * zoom) + 0.03 * noise[0], 0.03 * noise[1])
+        out = np.hypot(data * (1.0 + 0.1 * receive) + 0.03 * noise[0], 0.03 * noise[1])
     return image.with_data(torch.from_numpy(out.astype(np.float32)))
 
 

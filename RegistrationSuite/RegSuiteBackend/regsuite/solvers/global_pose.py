@@ -19,8 +19,9 @@ from regsuite.solvers.intake import binary, scaled
 from regsuite.solvers.pose_ascent import AscentSettings, ascend
 from regsuite.solvers.rotation_search import Pose, SearchSettings, search
 from regsuite.solvers.rotations import angle_degrees
+from regsuite.solvers.start import overlap_fraction
 
-_SAME_DEGREES = 7.0  # ours: half the mean distance of neighbours in a set of 4608 rotations
+_SAME_DEGREES = 7.0  # ours: about the distance of a pose from the nearest member of a set of 4608 rotations
 LOW_CONFIDENCE = 0.12  # ours: between unrelated images (0.01 to 0.04 seen) and images of one head (0.27 and more)
 _LARGEST_SUM = 2.8  # ours: points of both lattices along an axis, in multiples of `across`
 
@@ -33,23 +34,27 @@ class PoseSettings:
     each level; least_overlap: share of the smaller image (or mask) that must overlap; noise: gradient, in shares of the grey range
     per voxel of the level, below which an edge counts as noise; power: the similarity is sum / overlap^power (1: the paper's mean).
     smoothing: standard deviation in lattice steps; iterations: of each climb; points: looked at on the first level, twice as
-    many on each next one.
+    many on each next one. header: the pose that the headers give is tried too, and kept when no pose stands out.
     """
 
     across: int = 20
-    rotations: int = 4608
-    keep: tuple[int, ...] = (64, 16, 5)
+    rotations: int = 2304
+    keep: tuple[int, ...] = (32, 8, 4)
     least_overlap: float = 0.3
     noise: float = 1e-3
     power: float = 0.75
     smoothing: float = 1.0
-    iterations: int = 20
+    iterations: int = 16
     points: int = 4_000
+    header: bool = True
 
 
 @dataclass(frozen=True)
 class GlobalPose:
-    """matrix: 4x4 T, fixed -> moving points, RAS mm; candidates: (matrix, score), best first; confidence 0..1."""
+    """matrix: 4x4 T, fixed -> moving points, RAS mm; candidates: (matrix, score), the answer first, then by score.
+
+    confidence: 0..1, the share of the best score by which the runner-up, another pose, falls short of it.
+    """
 
     matrix: np.ndarray
     candidates: tuple[tuple[np.ndarray, float], ...]
@@ -82,19 +87,36 @@ def global_pose(
         a, b = (gradient_field(i, m, sigma, spacing, settings.noise / spacing) for i, m in zip(images, masks, strict=True))
         return a, b
 
+    centre, near = fixed.grid.centre, 3.0 * coarse
+    here = [Pose(np.eye(4), -np.inf)] if settings.header and _boxes_overlap(fixed, moving, settings.least_overlap) else []
+    last = len(settings.keep) - 1
     with torch.no_grad():
         pair = fields(coarse)
         with progress.share(0.0, 0.6):
             plan = SearchSettings(coarse, settings.rotations, settings.least_overlap, settings.power)
-            poses = distinct(search(*pair, plan, progress), settings.keep[0], fixed.grid.centre, 3.0 * coarse)
+            poses = distinct(search(*pair, plan, progress), settings.keep[0], centre, near)
         for level, count in enumerate(settings.keep):
             spacing = coarse / 2**level
-            pair = pair if level == 0 else fields(spacing)
+            pair = fields(spacing) if level else pair
             ascent = AscentSettings(settings.points * 2**level, settings.iterations, 0.5 * spacing, settings.power)
-            with progress.share(0.6 + 0.4 * level / len(settings.keep), 0.6 + 0.4 * (level + 1) / len(settings.keep)):
-                poses = distinct(ascend(*pair, poses[:count], ascent, seed, progress), count, fixed.grid.centre, 3.0 * coarse)
-    candidates = tuple((pose.matrix, pose.score) for pose in poses)
-    return GlobalPose(poses[0].matrix, candidates, confidence(poses))
+            low, step = 0.6 + 0.4 * level / (last + 1), 0.4 / (last + 1)
+            with progress.share(low, low + 0.9 * step):
+                poses = ascend(*pair, poses[:count], ascent, seed, progress)
+            if here and (level or not last):  # a pose that is nearly right has nothing to gain from the coarsest level
+                with progress.share(low + 0.9 * step, low + step):
+                    here = ascend(*pair, here, ascent, seed, progress)
+                poses = sorted(poses + here, key=lambda pose: -pose.score)
+            poses = distinct(poses, max(2, count), centre, near)
+    sure = confidence(poses)
+    if sure < LOW_CONFIDENCE and here:  # nothing stands out: the header's word is worth more than the best of chance
+        poses = distinct(here + poses, len(poses), centre, near)
+    return GlobalPose(poses[0].matrix, tuple((pose.matrix, pose.score) for pose in poses), sure)
+
+
+def _boxes_overlap(fixed: Image, moving: Image, least: float) -> bool:
+    """Do the headers alone let the share `least` of the smaller image's box overlap?"""
+    volumes = [image.grid.voxels * image.grid.voxel_volume for image in (fixed, moving)]
+    return overlap_fraction(fixed, moving) * volumes[0] >= least * min(volumes)
 
 
 def confidence(poses: list[Pose]) -> float:

@@ -31,10 +31,10 @@ from regsuite.transforms import AffineTransform
 class CsngfConfig(Config):
     """Settings of multimodal-csngf; the paper's values are named where ours differ."""
 
-    rotations: int = limited(4608, 240, 100_000, "Rotations of the search, evenly spread (paper: 5000, random)", advanced=False)
+    rotations: int = limited(2304, 240, 100_000, "Rotations of the search, evenly spread (paper: 5000, random)", advanced=False)
     points_across: int = limited(20, 12, 64, "Search lattice: points along the longer axis of the smaller image (paper: 38)")
     levels: int = limited(3, 1, 5, "Resolutions, each twice as fine as the one before", advanced=False)
-    poses: int = limited(64, 4, 1000, "Poses that climb after the search; a quarter of them goes on at each level (paper: 20, 3, 1)")
+    poses: int = limited(32, 4, 1000, "Poses that climb after the search; a quarter of them goes on at each level (paper: 20, 3)")
     least_overlap: float = limited(
         0.3, 0.05, 1.0, "Share of the smaller image (or mask) that must overlap (paper: 0.5)", advanced=False
     )
@@ -42,13 +42,13 @@ class CsngfConfig(Config):
     noise: float = limited(
         1e-3, 1e-6, 0.5, "Change of intensity per lattice step below which an edge is noise, in shares of the range (paper: 1e-5)"
     )
-    iterations: int = limited(20, 0, 500, "Steps of each climb")
+    iterations: int = limited(16, 0, 500, "Steps of each climb")
 
 
 PRESETS: dict[str, CsngfConfig] = {
     "Default": CsngfConfig(),
-    "Preview": CsngfConfig(rotations=2304, poses=32, iterations=15),
-    "Best": CsngfConfig(rotations=15_000, points_across=28, levels=4, poses=128, iterations=30),
+    "Preview": CsngfConfig(rotations=1152, poses=24, iterations=12),
+    "Best": CsngfConfig(rotations=9216, points_across=28, levels=4, poses=96, iterations=30),
 }
 
 
@@ -65,8 +65,9 @@ def register(
 ) -> Result:
     """Find the rigid T with moving(T(x)) like fixed(x), wherever and whichever way up the images lie.
 
-    fixed, moving: one-channel images on any grids. Masks: only what lies inside counts; their borders are no edges. Returns a Result
-    with the pose, the runners-up (`candidates`, best first) and `confidence`; a low one adds a warning. Deterministic for a seed.
+    fixed, moving: one-channel images on any grids. Masks: only what lies inside counts; their borders are no edges. Returns a
+    Result with the pose, the runners-up (`candidates`, the answer first) and `confidence`; a low one adds a warning, and then
+    the pose that the headers give, refined, is the answer where they let the images overlap. Deterministic for a seed.
     Raises InputError for unusable input, Cancelled when `progress` returns False.
     """
     config = config or CsngfConfig()
