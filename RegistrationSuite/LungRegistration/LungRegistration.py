@@ -87,6 +87,7 @@ class LungRegistrationParameterNode:
     lungConvex: advanced.settings_pack(METHOD)
     outputTransform: slicer.vtkMRMLTransformNode
     outputVolume: slicer.vtkMRMLScalarVolumeNode
+    maps: bool = False
     verdictTable: slicer.vtkMRMLTableNode
 
 
@@ -119,6 +120,7 @@ class LungRegistrationLogic(RegistrationLogic):
         movingLandmarks: Any = None,
         transform: Any = None,
         volume: Any = None,
+        maps: bool = False,
         settings: dict[str, Any] | None = None,
         method: str = METHOD,
         device: str = "auto",
@@ -129,7 +131,8 @@ class LungRegistrationLogic(RegistrationLogic):
         """Register `movingNode` to `fixedNode`; no panel is needed. The inputs are not changed.
 
         masks: segmentations or label maps; landmarks: markups that measure the result. transform, volume: nodes for the result
-        (None: a new transform; no volume; volume=True: a new one). settings: values of the method's config that differ from the
+        (None: a new transform; no volume; volume=True: a new one). maps: also volumes of the Jacobian determinant and of the
+        displacement's length in mm. settings: values of the method's config that differ from the
         preset. blocking=True waits and returns a SceneResult (transform, volume, table, report, warnings); blocking=False
         returns at once with a Run, whose `listeners` hear how it goes (progress, finished, failed, cancelled).
 
@@ -146,8 +149,9 @@ class LungRegistrationLogic(RegistrationLogic):
         new = volume is True
         outputs = RequestNodes(fixedNode, movingNode, transform, None if new else volume, want_volume=new)
         run = self.begin(
-            inputs, outputs, method=method, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners
-        )
+            inputs, outputs, method=method, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners,
+            further={"maps": True} if maps else None,
+        )  # fmt: skip
         return run.wait() if blocking else run
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 import textwrap
@@ -22,6 +23,7 @@ from PIL import Image  # noqa: E402
 from regsuite_slicer import advanced  # noqa: E402
 from regsuite_slicer.job import JobCancelled, JobError, JobState  # noqa: E402
 from regsuite_slicer.jobs import shared_pool  # noqa: E402
+from regsuite_slicer.results import REPORT_ATTRIBUTE  # noqa: E402
 
 pytest_plugins = ["lung_fixtures"]
 HERE = Path(__file__).parent
@@ -168,7 +170,12 @@ def save_pairs(before: list[np.ndarray], after: list[np.ndarray], path: Path) ->
 def test_toggles_and_export(lung: panel.Panel, case: dict[str, Any], photo_dir: Path, tmp_path: Path) -> None:
     choose(lung, case, landmarks=False)
     ui = lung.ui
+    panel.click(ui.mapsCheckBox)
     apply_and_wait(lung)
+    for name in ("Jacobian", "displacement mm"):
+        node = slicer.util.getNode(f"Inhale to Exhale {name}")
+        assert node.GetImageData().GetDimensions() == case["fixed"].GetImageData().GetDimensions()
+        assert slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node) is not None
     plain = view_pixels()
     for name in ("checkerboard", "grid", "glyph"):
         button = getattr(ui, f"{name}Button")
@@ -225,7 +232,8 @@ def test_the_mask_of_a_segmentation_is_used(lung: panel.Panel, case: dict[str, A
     lung.ui.fixedMaskSelector.setCurrentNode(segmentation)
     assert lung.widget.parameters.fixedMask is segmentation
     apply_and_wait(lung)
-    assert lung.widget.results._report["inputs"] and lung.widget.results._report["files"]["fixed_mask"] == "fixed_mask.nrrd"
+    report = json.loads(lung.widget.parameters.verdictTable.GetAttribute(REPORT_ATTRIBUTE))
+    assert report["inputs"] and report["files"]["fixed_mask"] == "fixed_mask.nrrd"
 
 
 # ---- the logic, without a panel
@@ -254,9 +262,9 @@ def test_the_logic_refuses_nonsense(lung: panel.Panel, case: dict[str, Any]) -> 
     assert leftovers() == []
 
 
-def console_example() -> str:
-    """The example of the tutorial, word for word."""
-    text = (HERE.parents[1] / "Documentation" / "Tutorial.md").read_text(encoding="utf-8")
+def console_example(page: str) -> str:
+    """The example of the README or of the tutorial, word for word."""
+    text = (HERE.parents[1] / page).read_text(encoding="utf-8")
     blocks = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
     return next(block for block in blocks if "getModuleLogic" in block)
 
@@ -273,7 +281,9 @@ def test_the_console_example_runs_and_torch_stays_out(tmp_path: Path) -> None:
         import LungRegistration
         whole = LungRegistration.load_phantom
         LungRegistration.load_phantom = lambda name, names, size=(48, 40, 36): whole(name, names, size=size)  # small, to be quick
-        exec({console_example()!r})
+        exec({console_example("Documentation/Tutorial.md")!r})
+        slicer.mrmlScene.Clear()
+        exec({console_example("README.md")!r})
         assert result.transform.GetClassName() == "vtkMRMLTransformNode"
         assert "torch" not in sys.modules, "torch was imported into the application's process"
         slicer.selfTests["LungRegistration"]()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from harness import app, panel
+from harness.qt import dialogs
 
 app.start()
 
@@ -150,9 +151,14 @@ def test_save_close_and_load_with_the_panel_open(lung: panel.Panel, case: dict[s
         assert lung.ui.movingLandmarksSelector.currentNode().GetName() == "Moving landmarks"
         assert parameters.lungConvex.smoothness == control(lung, "smoothness").value == 4.25
         assert lung.ui.applyButton.enabled and lung.ui.verdictLabel.text == verdict
-        assert lung.ui.previewButton.checked and lung.ui.overlayButton.enabled and not lung.ui.exportButton.enabled
+        assert lung.ui.previewButton.checked and lung.ui.overlayButton.enabled and lung.ui.exportButton.enabled
         assert correlation(parameters.fixedVolume, parameters.movingVolume) == pytest.approx(after, abs=0.002)
     assert counts[0] == counts[1], "nodes are left over each time a scene is closed"
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    dialogs.answers.append(str(folder))
+    panel.click(lung.ui.exportButton)
+    assert [path.name for path in folder.iterdir()] == ["Inhale to Exhale report.json"], "the report comes back with the scene"
     panel.click(lung.ui.checkerboardButton)
     panel.click(lung.ui.checkerboardButton)
 

@@ -27,12 +27,6 @@ from regsuite_slicer.nodes import INTERPOLATION_ATTRIBUTE  # noqa: E402
 from regsuite_slicer.results import RequestNodes, apply_result, jacobian_colours, round_up, verdict_columns  # noqa: E402
 
 
-@pytest.fixture(scope="module", autouse=True)
-def colour_legends() -> None:
-    """The application's Colors module logic makes the scene know colour legends."""
-    slicer.mrmlScene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
-
-
 def field() -> DisplacementField:
     affine = scenes.oblique_affine((6.0, 5.0, 9.0), (55.0, 38.0, -112.0))
     k, j, i = np.mgrid[:9, :14, :18]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,14 +179,21 @@ def _box_after(above: Any, local: np.ndarray, size: tuple[int, int, int]) -> tup
     return fit @ shift, (k, j, i)
 
 
+_SLAB_BYTES = 16 * 2**20
 _NRRD_TYPES = {"i1": "int8", "u1": "uint8", "i2": "int16", "u2": "uint16", "i4": "int32", "u4": "uint32", "i8": "int64",
                "u8": "uint64", "f4": "float", "f8": "double"}  # fmt: skip
 
 
 def write_nrrd(volume: VolumeData, path: str | os.PathLike[str]) -> None:
+    """Write a volume as `nrrd_slabs` does, in one go."""
+    for _ in nrrd_slabs(volume, path):
+        pass
+
+
+def nrrd_slabs(volume: VolumeData, path: str | os.PathLike[str]) -> Iterator[None]:
     """Write a volume as uncompressed NRRD whose space is RAS, all digits of the matrix kept; ITK turns it to LPS when it reads.
 
-    Plain numpy and bytes: safe in a thread, and the interpreter lock is free while the voxels are written.
+    A generator: each step writes at most about 16 MiB, so that an event loop can turn in between.
     Raises InputError for a type of voxel that NRRD does not know or an affine with a singular direction.
     """
     kind = volume.values.dtype.str[1:]
@@ -211,10 +219,13 @@ def write_nrrd(volume: VolumeData, path: str | os.PathLike[str]) -> None:
         "encoding: raw",
         f"space origin: {_vector(volume.affine[:3, 3])}",
     ]
-    native = volume.values.astype(volume.values.dtype.newbyteorder("="), copy=False)
-    with open(path, "wb") as stream:
+    slab = max(1, _SLAB_BYTES // max(1, volume.values[0].nbytes))
+    with open(path, "wb", buffering=0) as stream:
         stream.write(("\n".join(header) + "\n\n").encode("ascii"))
-        np.ascontiguousarray(native).tofile(stream)
+        for start in range(0, k, slab):
+            part = volume.values[start : start + slab]
+            stream.write(memoryview(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("="))).cast("B"))
+            yield
 
 
 def _vector(values: np.ndarray) -> str:

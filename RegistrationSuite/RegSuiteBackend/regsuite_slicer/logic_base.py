@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from regsuite_slicer import advanced, install, nodes, results, world
+from regsuite_slicer import advanced, arrays, install, nodes, results, world
 from regsuite_slicer.job import Job, JobCancelled, JobError, JobState, Progress, wait_for
 from regsuite_slicer.jobs import WorkerPool, shared_pool
 
@@ -157,7 +157,7 @@ class Run(VTKObservationMixin):
                     raise JobError(_("The {label} was removed before it could be read.").format(label=item.label), "input")
                 suffix = f"_{number + 1:02d}" if item.kind == "volumes" else ""
                 paths.append(self.folder / f"{item.entry}{suffix}.{_SUFFIXES.get(item.kind, 'nrrd')}")
-                written[item.parameter] = self._write(item, one, paths[-1], written)
+                written[item.parameter] = yield from self._write(item, one, paths[-1], written)
             self._request[item.entry] = [str(path) for path in paths] if item.kind == "volumes" else str(paths[0])
         self._tell(Progress(0.0, _("Starting")))
         self.job = self._pool.submit(
@@ -168,10 +168,16 @@ class Run(VTKObservationMixin):
             on_cancelled=self._end,
         )
 
-    def _write(self, item: Input, node: Any, path: Path, written: Mapping[str, Any]) -> Any:
+    def _write(self, item: Input, node: Any, path: Path, written: Mapping[str, Any]) -> Generator[None, None, Any]:
         ignore = getattr(self._outputs, "transform", None)  # an earlier preview is no part of where the moving volume lies
         if item.kind in ("volume", "volumes"):
-            return nodes.export_volume(node, path, ignore=ignore)
+            volume, image = arrays.volume_data(node, ignore), node.GetImageData()
+            before = image.GetMTime()
+            for _slab in arrays.nrrd_slabs(volume, path):
+                yield
+                if image.GetMTime() != before:
+                    raise JobError(_("The {label} was changed while it was read; start again.").format(label=item.label), "input")
+            return volume
         if item.kind == "labels":
             return nodes.export_labels(node, written.get(item.of), path, ignore=ignore)
         if item.kind == "transform":
@@ -258,10 +264,12 @@ class RegistrationLogic(ScriptedLoadableModuleLogic):
     def begin(
         self, inputs: Mapping[str, Any], outputs: Any, *, method: str = "", preset: str = "Default",
         settings: Mapping[str, Any] | None = None, device: str = "auto", seed: int = 0, listeners: Listeners | None = None,
+        further: Mapping[str, Any] | None = None,
     ) -> Run:  # fmt: skip
         """Start a run: inputs are nodes (or values) by parameter name, settings change single values of the method's preset.
 
-        outputs is handed to `deliver` (results.RequestNodes for a registration). Without a method nothing but the inputs is sent.
+        outputs is handed to `deliver` (results.RequestNodes for a registration); further: other entries of the worker's request.
+        Without a method nothing but these and the inputs is sent.
         Raises JobError when something is missing or torch is not there and was not installed.
         """
         reason = self.missing(inputs, outputs)
@@ -274,7 +282,7 @@ class RegistrationLogic(ScriptedLoadableModuleLogic):
         outcome = install.ensure_torch()
         if not outcome.ready:
             raise JobError(outcome.message, "torch")
-        request: dict[str, Any] = {"command": self.SPEC.command}
+        request: dict[str, Any] = {"command": self.SPEC.command, **(further or {})}
         if method:
             request |= {"method": method, "preset": preset, "settings": dict(settings or {}), "device": device, "seed": seed}
         return Run(self.SPEC, inputs, outputs, request, self.pool, listeners or Listeners(), self.deliver)
@@ -301,15 +309,20 @@ class RegistrationLogic(ScriptedLoadableModuleLogic):
             table=parameters.verdictTable,
         )
 
+    def furtherOf(self, parameters: Any) -> dict[str, Any]:
+        """What the panel adds to the worker's request besides inputs and settings."""
+        return {"maps": True} if getattr(parameters, "maps", False) else {}
+
     def beginFromParameters(self, parameters: Any, listeners: Listeners) -> Run:
         """Start a run with what the panel shows."""
         if not self.SPEC.methods:
-            return self.begin(self.inputsOf(parameters), self.outputsOf(parameters), listeners=listeners)
+            further = self.furtherOf(parameters)
+            return self.begin(self.inputsOf(parameters), self.outputsOf(parameters), listeners=listeners, further=further)
         pack = getattr(parameters, self.SPEC.methods[parameters.method])
         settings = advanced.changed_settings(parameters.method, parameters.preset, pack)
         return self.begin(
             self.inputsOf(parameters), self.outputsOf(parameters), method=parameters.method, preset=parameters.preset,
-            settings=settings, listeners=listeners,
+            settings=settings, listeners=listeners, further=self.furtherOf(parameters),
         )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from regsuite.errors import InputError
 from regsuite_slicer import nodes, views
 from regsuite_slicer.arrays import VolumeData, image_array, require_image
 
+REPORT_ATTRIBUTE = "RegistrationSuite.Report"
+"""Attribute of the verdict table: the whole report as JSON, saved with the scene."""
 JACOBIAN_RANGE = (0.0, 2.0)
 _HIDDEN_BELOW = 0.01  # of the range of a displacement map
 
@@ -81,6 +83,7 @@ def apply_result(request: RequestNodes, out_folder: str | Path) -> SceneResult:
         displacement = _place_displacement(maps.get("displacement"), f"{base} displacement mm", report, made)
         table = _chosen(request.table, "vtkMRMLTableNode", f"{base} verdict", made)
         nodes.fill_table(table, verdict_columns(report))
+        table.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
         node = _place_transform(request, transform, base, made)
     except Exception:
         for item in reversed(made):

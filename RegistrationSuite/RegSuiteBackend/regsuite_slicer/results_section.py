@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 
 from regsuite_slicer import views, world
 from regsuite_slicer.logic_base import Run, in_scene
+from regsuite_slicer.results import REPORT_ATTRIBUTE
 
 FLICKER_MS = 500
 _COLOURS = {"good": "#2e7d32", "check": "#b26a00", "poor": "#c62828"}
@@ -22,15 +23,14 @@ _COLOURS = {"good": "#2e7d32", "check": "#b26a00", "poor": "#c62828"}
 class ResultsSection:
     """Works on the nodes of the parameter node: verdictTable, outputTransform (with its fixed and moving references), outputVolume.
 
-    So it shows a result again after a scene was loaded; only the report's export needs the run itself.
+    So it shows a result again after a scene was loaded, and exports its report; only the page of pictures needs the run itself.
     """
 
     def __init__(self, ui: Any) -> None:
         self._ui = ui
         self._table = self._transform = self._volume = None
-        self._report: dict[str, Any] = {}
         self._overview = b""
-        self._reported: Any = None  # the verdict table that the report belongs to
+        self._pictured: Any = None  # the verdict table that the page of pictures belongs to
         self._quiet = False
         self._flicker = qt.QTimer()
         self._flicker.setInterval(FLICKER_MS)
@@ -70,14 +70,14 @@ class ResultsSection:
             button.enabled = ready
         for button in self._deformation:
             button.enabled = transform is not None and table is not None
-        self._ui.exportButton.enabled = table is not None and table is self._reported
+        self._ui.exportButton.enabled = bool(table is not None and table.GetAttribute(REPORT_ATTRIBUTE))
         self._ui.resultsCollapsibleButton.toolTip = why
         self._set(self._ui.previewButton, ready and world.is_previewed(self.moving, transform))
 
     def show(self, run: Run, parameters: Any) -> str:
         """Present a finished run: the moving volume under the transform, laid over the fixed one. Returns a warning, or ""."""
         assert run.result is not None
-        self._report, self._overview, self._reported = run.result.report, run.overview, run.result.table
+        self._overview, self._pictured = run.overview, run.result.table
         self._stop()
         self.update(parameters)
         if self.fixed is None or self.moving is None:
@@ -190,14 +190,15 @@ class ResultsSection:
         return ""
 
     def export(self) -> None:
-        """Ask for a folder and write report.json and overview.png there, named after the transform."""
+        """Ask for a folder and write the report there, and the page of pictures of a run of this session."""
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder for the report"))
         if not folder:
             return
-        name = "".join(c if c.isalnum() or c in " -_." else "_" for c in self._transform.GetName())
+        name = "".join(c if c.isalnum() or c in " -_." else "_" for c in _title(self._table, self._transform))
+        report = json.loads(self._table.GetAttribute(REPORT_ATTRIBUTE))
         try:
-            (Path(folder) / f"{name} report.json").write_text(json.dumps(self._report, indent=2) + "\n", encoding="utf-8")
-            if self._overview:
+            (Path(folder) / f"{name} report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            if self._overview and self._pictured is self._table:
                 (Path(folder) / f"{name} overview.png").write_bytes(self._overview)
         except OSError as error:
             text = _("The report could not be written to '{folder}': {why}.")
@@ -222,6 +223,11 @@ class ResultsSection:
         table.resizeRowsToContents()
         heights = [table.rowHeight(row) for row in range(len(numbers))]
         table.setFixedHeight(sum(heights) + max(heights, default=0) + 4)  # the header is about as high as a row
+
+
+def _title(table: Any, transform: Any) -> str:
+    """What an exported report is called after: the transform while it is there, else the table."""
+    return str((transform if in_scene(transform) else table).GetName())
 
 
 def _rows(node: Any) -> list[tuple[str, str, str, str]]:

@@ -114,7 +114,7 @@ def create_core_modules(manager: ModuleManager, application_logic: Any, scene: A
     """One instance of every module logic in slicer-core that a registration panel may ask for."""
     slicer.modules = types.SimpleNamespace()
     for name, class_name in _LOGICS.items():
-        logic = application_logic.GetColorLogic() if name == "Colors" else getattr(slicer, class_name)()
+        logic = getattr(slicer, class_name)()
         application_logic.SetModuleLogic(name, logic)
         if hasattr(logic, "SetMRMLApplicationLogic"):
             logic.SetMRMLApplicationLogic(application_logic)

@@ -61,6 +61,7 @@ def register(
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda:0.")] = "auto",
     seed: Annotated[int, typer.Option("--seed", metavar="N", parser=_whole, help="Seed of everything random.")] = 0,
     scene: Annotated[bool, typer.Option("--scene", help="Also write scene.mrb for 3D Slicer.")] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="Also write jacobian.nrrd and displacement.nrrd.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -82,6 +83,7 @@ def register(
         device=device,
         seed=seed,
         scene=scene,
+        maps=maps,
     )
     commands.register(request, quiet)
 

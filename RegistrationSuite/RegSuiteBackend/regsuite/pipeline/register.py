@@ -15,6 +15,7 @@ from regsuite.io import read_image, read_labels, read_transform, write_image, wr
 from regsuite.io.atomic import staged_folder
 from regsuite.methods import registry
 from regsuite.methods.api import Result
+from regsuite.metrics import jacobian_determinant
 from regsuite.pipeline import memory
 from regsuite.pipeline.apply import apply
 from regsuite.pipeline.evaluate import IDENTITY, Region, field_statistics, image_similarity, truth_metrics
@@ -25,6 +26,7 @@ from regsuite.pipeline.verdict import judge
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.transforms import Transform
 
+JACOBIAN, DISPLACEMENT = "jacobian", "displacement"
 INVERSE = "inverse_transform.h5"
 TRANSFORM, MOVED, REPORT, OVERVIEW, SCENE = "transform.h5", "moved.nrrd", "report.json", "overview.png", "scene.mrb"
 
@@ -163,6 +165,9 @@ def _write(folder: Path, request: RegistrationRequest, outcome: Outcome, stages:
         stages.step(0.4)
         write_image(outcome.moved, folder / MOVED)
         _write_extras(folder, outcome.result)
+        if request.maps:
+            stages.step(0.5)
+            _write_maps(folder, outcome)
         if request.scene:
             stages.step(0.6)
             write_scene(outcome, folder / SCENE)
@@ -177,6 +182,13 @@ def _write_extras(folder: Path, result: Result) -> None:
         write_image(image.to("cpu"), folder / f"{name}.nrrd")
     for name, image in result.series.items():
         write_image(image.to("cpu"), folder / f"{name}.seq.nrrd")
+
+
+def _write_maps(folder: Path, outcome: Outcome) -> None:
+    """On the fixed grid: jacobian.nrrd, det dT/dx (1 keeps volume), and displacement.nrrd, |T(x) - x| in mm."""
+    grid, transform = outcome.inputs.fixed.grid, outcome.result.transform.to("cpu")
+    write_image(Image(jacobian_determinant(transform, grid)[None], grid), folder / f"{JACOBIAN}.nrrd")
+    write_image(Image(transform.displacement(grid).norm(dim=0, keepdim=True).float(), grid), folder / f"{DISPLACEMENT}.nrrd")
 
 
 def _timings(stages: Progress, result: Result) -> dict[str, float]:

@@ -19,7 +19,8 @@ class RegistrationRequest:
     """method, fixed, moving (paths) -> the folder `out`. Everything else is optional; paths are strings, JSON-serialisable.
 
     settings: config fields by name (values, or text to be parsed to the field's type). The landmarks and labels do not
-    steer the registration; they only measure it, before and after, in report.json.
+    steer the registration; they only measure it, before and after, in report.json. maps: also write jacobian.nrrd and
+    displacement.nrrd.
     """
 
     method: str
@@ -39,6 +40,7 @@ class RegistrationRequest:
     device: str = "auto"
     seed: int = 0
     scene: bool = False
+    maps: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
