@@ -16,7 +16,7 @@ from regsuite.methods.api import Config, Result, Status
 if TYPE_CHECKING:
     from Testing.methods.conftest import Subject
 
-KEYS = tuple(registry.METHODS)
+KEYS = tuple(key for key, row in registry.METHODS.items() if row.command == "register")
 every_method = pytest.mark.parametrize("key", KEYS)
 
 

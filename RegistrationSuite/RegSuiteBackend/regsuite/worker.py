@@ -123,10 +123,22 @@ def _evaluate(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
     return {"out": request.out, "metrics": report["metrics"], "verdict": report["verdict"]}
 
 
+def _slices(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
+    from regsuite.pipeline.slices import REPORT, run_slices
+    from regsuite.pipeline.slices_inputs import SlicesRequest
+
+    out = run_slices(SlicesRequest.from_dict(dict(fields)), progress)
+    report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+    kept = ("status", "status_message", "warnings", "slices", "regions", "verdict", "timings_s", "device")
+    files = {path.name: str(path) for path in sorted(out.iterdir())}
+    return {"out": str(out), "files": files, **{name: report[name] for name in kept}}
+
+
 COMMANDS: dict[str, Callable[[Mapping[str, Any], Reporter], dict[str, Any]]] = {
     "register": _register,
     "apply": _apply,
     "evaluate": _evaluate,
+    "slices": _slices,
 }
 
 

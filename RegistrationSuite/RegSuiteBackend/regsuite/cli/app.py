@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from regsuite.cli import dose as dose_commands
+from regsuite.cli import slices as slices_commands
 
 app = typer.Typer(
     name="regsuite",
@@ -168,3 +169,4 @@ def demo(
 
 
 app.command()(dose_commands.dvh)
+app.command()(slices_commands.slices)

@@ -14,7 +14,7 @@ class MethodRow:
     """key: fixed name at the command line; module: file that defines METHOD (register function, Config, PRESETS);
 
     takes: extra inputs beyond fixed and moving ("fixed_mask", "moving_mask", "lesion_mask", "initial", ...). flat: pairs of single
-    slices are welcome too.
+    slices are welcome too. command: which command runs it; only "register" takes a pair of images.
     """
 
     key: str
@@ -25,6 +25,7 @@ class MethodRow:
     takes: tuple[str, ...]
     reference: str
     flat: bool = False
+    command: str = "register"
 
     def load(self) -> Any:
         """Import the method's module. It has `Config`, `PRESETS` (name -> Config) and `register`."""
@@ -73,6 +74,17 @@ _ROWS = (
         takes=("fixed_mask", "moving_mask"),
         reference="Ofverstedt, Lindblad and Sladoje, Cross-Sim-NGF: FFT-Based Global Rigid Multimodal Alignment of Image Volumes "
         "using Normalized Gradient Fields, WBIR 2022",
+    ),
+    MethodRow(
+        key="slices-qmri",
+        module="regsuite.methods.slices.qmri",
+        title="2D slices in a volume, quantitative MR",
+        area="slices",
+        summary="Where slices of another contrast lie in a volume: order, stack and each slice's motion, by mutual information.",
+        takes=("slice_masks", "volume_mask"),
+        reference="Intermodal slice-to-volume registration for quantitative MR of the hip, WBIR 2022 (an unfinished method, completed "
+        "here); Laurentini, The visual hull concept for silhouette-based image understanding, IEEE PAMI 1994",
+        command="slices",
     ),
 )
 METHODS: dict[str, MethodRow] = {row.key: row for row in _ROWS}

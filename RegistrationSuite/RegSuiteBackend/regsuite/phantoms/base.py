@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from regsuite.geometry import Image
-from regsuite.transforms import Transform
+from regsuite.transforms import AffineTransform, Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +48,30 @@ class Phantom:
     notes: str = ""
     series: tuple[TimePoint, ...] = ()
     lesion_mask: Image | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SlicePhantom:
+    """A volume, 2D slices of the same anatomy with wrong headers, and where they truly lie. All positions are RAS mm.
+
+    volume_mask, slice_masks: uint8 bone labels (0 background); volume_labels: int16 with `label_names`. transforms: for each
+    slice the rigid map from its given position to its true one in the volume. stack: the part of it that all slices share.
+    order, reversed: slice n of the list is number order[n] of the true stack, seen from the other side where reversed[n].
+    slice_values: further quantitative images on the slices' grids; maps: the true quantitative values on the volume's grid.
+    """
+
+    name: str
+    seed: int
+    volume: Image
+    volume_mask: Image
+    volume_labels: Image
+    label_names: Mapping[int, str]
+    slices: tuple[Image, ...]
+    slice_masks: tuple[Image, ...]
+    slice_values: Mapping[str, tuple[Image, ...]]
+    transforms: tuple[AffineTransform, ...]
+    stack: AffineTransform
+    order: tuple[int, ...]
+    reversed: tuple[bool, ...]
+    maps: Mapping[str, Image]
+    notes: str = ""

@@ -23,6 +23,7 @@ def _describe(row: MethodRow) -> dict[str, Any]:
         "area": row.area,
         "summary": row.summary,
         "takes": list(row.takes),
+        "command": row.command,
         "reference": row.reference,
         "presets": presets,
         "settings": settings_of(module.PRESETS["Default"]),

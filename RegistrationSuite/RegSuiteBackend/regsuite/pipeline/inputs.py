@@ -47,6 +47,8 @@ class Inputs:
 def load_inputs(request: RegistrationRequest) -> Inputs:
     """Read and check everything the request names; raises InputError naming the file and what is wrong with it."""
     row = registry.get(request.method)
+    if row.command != "register":
+        raise InputError(f"Method '{row.key}' does not register a pair of images; it is run by 'regsuite {row.command}'.")
     for name in EXTRA_INPUTS:
         if getattr(request, name) is not None and name not in row.takes:
             taken = _words(", ".join(row.takes)) or "nothing else"

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from regsuite import check
 from regsuite.io import write_image, write_landmarks, write_transform
 from regsuite.io.atomic import staged_folder
-from regsuite.phantoms import Phantom, make_phantom
+from regsuite.phantoms import PHANTOMS, SLICE_PHANTOMS, Phantom, SlicePhantom, make_phantom, make_slice_phantom
 from regsuite.pipeline.report import geometry, versions
 from regsuite.progress import Progress, ProgressCallback
 
@@ -25,9 +26,14 @@ def run_phantom(
     stages = Progress(progress)
     with staged_folder(out) as folder:
         with stages.stage("Making the phantom", 0.0, 0.7):
-            phantom = make_phantom(name, seed, **({} if size is None else {"size": size}))
+            options = {} if size is None else {"size": size}
+            check.choice("phantom", name, (*PHANTOMS, *SLICE_PHANTOMS))
+            phantom = make_slice_phantom(name, seed, **options) if name in SLICE_PHANTOMS else make_phantom(name, seed, **options)
         with stages.stage("Writing", 0.7, 1.0):
-            write_phantom(phantom, folder, stages.step)
+            if isinstance(phantom, SlicePhantom):
+                write_slice_phantom(phantom, folder, stages.step)
+            else:
+                write_phantom(phantom, folder, stages.step)
     return out
 
 
@@ -66,4 +72,38 @@ def write_phantom(phantom: Phantom, folder: Path, tick: Callable[[float], None] 
     }
     if phantom.series:
         facts["ages_years"] = [scan.age_years for scan in phantom.series]
+    (folder / "phantom.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def write_slice_phantom(phantom: SlicePhantom, folder: Path, tick: Callable[[float], None] = lambda fraction: None) -> None:
+    """volume, volume_mask, volume_labels, volume_<value> (the truth); slice_NN, slice_NN_mask, slice_NN_<value>, slice_NN_true.h5.
+
+    slice_NN_true.h5 maps the slice's given position to its true one in the volume.
+    """
+    for name, image in {
+        "volume": phantom.volume,
+        "volume_mask": phantom.volume_mask,
+        "volume_labels": phantom.volume_labels,
+        **{f"volume_{name}": image for name, image in phantom.maps.items()},
+    }.items():
+        write_image(image, folder / f"{name}.nrrd")
+        tick(0.1)
+    for n, image in enumerate(phantom.slices):
+        stem = f"slice_{n + 1:02d}"
+        write_image(image, folder / f"{stem}.nrrd")
+        write_image(phantom.slice_masks[n], folder / f"{stem}_mask.nrrd")
+        for name, images in phantom.slice_values.items():
+            write_image(images[n], folder / f"{stem}_{name}.nrrd")
+        write_transform(phantom.transforms[n], folder / f"{stem}_true.h5")
+        tick(0.4 + 0.6 * (n + 1) / len(phantom.slices))
+    facts = {
+        "name": phantom.name,
+        "seed": phantom.seed,
+        "notes": phantom.notes,
+        "labels": {str(number): name for number, name in phantom.label_names.items()},
+        "order": list(phantom.order),
+        "reversed": list(phantom.reversed),
+        "inputs": {"volume": geometry(phantom.volume), "slice": geometry(phantom.slices[0])},
+        "versions": versions(),
+    }
     (folder / "phantom.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

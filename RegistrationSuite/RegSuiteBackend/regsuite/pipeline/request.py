@@ -84,6 +84,8 @@ def _check(name: str, value: object, kind: str) -> None:
         good, expected = isinstance(value, bool), "true or false"
     elif kind.startswith("dict"):
         good, expected = isinstance(value, dict) and all(isinstance(key, str) for key in value), "an object of settings by name"
+    elif kind.startswith("list"):
+        good, expected = isinstance(value, list) and all(isinstance(item, str) and item for item in value), "a list of texts"
     else:
         good, expected = (isinstance(value, str) and value != "") or (value is None and "None" in kind), "text"
     if not good:

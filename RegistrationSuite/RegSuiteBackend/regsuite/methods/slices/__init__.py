@@ -1,0 +1,1 @@
+"""Methods that find where 2D slices lie in a volume."""
