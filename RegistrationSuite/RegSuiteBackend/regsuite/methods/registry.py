@@ -82,8 +82,8 @@ _ROWS = (
         area="slices",
         summary="Where slices of another contrast lie in a volume: order, stack and each slice's motion, by mutual information.",
         takes=("slice_masks", "volume_mask"),
-        reference="Intermodal slice-to-volume registration for quantitative MR of the hip, WBIR 2022 (an unfinished method, completed "
-        "here); Laurentini, The visual hull concept for silhouette-based image understanding, IEEE PAMI 1994",
+        reference="Intermodal slice-to-volume registration for quantitative MR of the hip, WBIR 2022 (unfinished there, "
+        "completed here); Laurentini, The visual hull concept for silhouette-based image understanding, IEEE PAMI 1994",
         command="slices",
     ),
 )

@@ -77,8 +77,10 @@ def _row(grid: Grid, row: np.ndarray) -> torch.Tensor:
     return ((row[2] * k)[:, None, None] + plane).float()
 
 
-def region_rows(values: Image, weights: Image, labels: Image, names: dict[int, str] | None = None) -> list[dict[str, float | int | str]]:
-    """One row per label (above 0) that a slice passes: voxels with data, volume in mm^3, mean, std, median, p05, p95 of the values.
+def region_rows(
+    values: Image, weights: Image, labels: Image, names: dict[int, str] | None = None
+) -> list[dict[str, float | int | str]]:
+    """One row per label (above 0) that a slice passes: voxels with data, volume (mm^3), mean, std, median, p05, p95.
 
     values and weights (1, D, H, W), labels on the same grid. Mean and std are weighted.
     """

@@ -9,7 +9,8 @@ import torch
 from scipy import ndimage
 
 _SMALLEST_MM2, _LARGEST_SHARE, _MOST_BORDER = 400.0, 0.6, 0.12  # ours: neither a speck nor the whole picture
-_RIM_MM, _CLEAREST = 4.0, 0.25
+_RIM_MM, _RIM_DEPTH, _CLEAREST = 4.0, 0.08, 0.25
+_OPENING_MM = 2.2
 _CT_BONE_HU = 180.0
 
 
@@ -33,12 +34,13 @@ def automatic(values: np.ndarray, spacing_mm: tuple[float, float]) -> Silhouette
     step = float(np.mean(spacing_mm))
     if values.min() < -500.0:
         dark = ~ndimage.binary_closing(values > _CT_BONE_HU, iterations=max(1, round(3.0 / step)))
-        return _choose([piece for piece in _pieces(~dark, step, 0.0)], ~dark, step)
-    smooth = ndimage.gaussian_filter(values.astype(np.float32), 0.4 / step)
+        return _choose(_pieces(~dark, step, 0.0), ~dark, step)
+    smooth = ndimage.gaussian_filter(values.astype(np.float32), 0.6 / step)
     low, high = np.percentile(smooth, (2.0, 95.0))
     size = 2 * max(1, round(_RIM_MM / step)) + 1
     depth = (ndimage.grey_closing(smooth, size=(size, size)) - smooth) / max(float(high - low), 1e-6)
-    rim = depth > 0.22
+    usual = float(np.median(depth))  # noise has dents too
+    rim = depth > max(_RIM_DEPTH, usual + 4.0 * float(np.median(np.abs(depth - usual))))
     return _choose(_pieces(~rim, step, 1.5), rim, step)
 
 
@@ -61,11 +63,11 @@ def _choose(pieces: list[np.ndarray], rim: np.ndarray, step: float) -> Silhouett
 
 
 def _pieces(inside: np.ndarray, step: float, grow_mm: float) -> list[np.ndarray]:
-    opened = ndimage.distance_transform_edt(inside) * step > 1.2
+    opened = ndimage.distance_transform_edt(inside) * step > _OPENING_MM
     labels, count = ndimage.label(opened)
     out = []
     for number in range(1, count + 1):
-        piece = ndimage.binary_fill_holes(ndimage.distance_transform_edt(labels != number) * step <= 1.2 + grow_mm)
+        piece = ndimage.binary_fill_holes(ndimage.distance_transform_edt(labels != number) * step <= _OPENING_MM + grow_mm)
         if piece.sum() * step * step >= _SMALLEST_MM2 and piece.mean() <= _LARGEST_SHARE and border_share(piece) <= _MOST_BORDER:
             out.append(piece)
     return out

@@ -122,11 +122,12 @@ def _paint_slice(hip: Hip, grid: Grid) -> tuple[torch.Tensor, np.ndarray]:
     points = grid.world_points().view(-1, 3)
     normal = torch.from_numpy(np.array(grid.direction[:, 2])).to(points)
     total = torch.zeros(3, len(points))
+    middle = torch.zeros(len(points), dtype=torch.int16)
     for part in range(SUB_PLANES):
         offset = THICKNESS_MM * ((part + 0.5) / SUB_PLANES - 0.5)
         values, labels = _paint(hip, points + offset * normal, 0.42 * float(grid.spacing[0]))
         total += values / SUB_PLANES
-        middle = labels if part == SUB_PLANES // 2 else middle if part > SUB_PLANES // 2 else labels
+        middle = labels if part == SUB_PLANES // 2 else middle
     bone = middle.numpy() * np.isin(middle.numpy(), BONES)
     return total.view(3, *grid.shape), bone.reshape(grid.shape[1:])
 

@@ -49,9 +49,9 @@ def run_slices(request: SlicesRequest, progress: ProgressCallback | None = None)
     """Do the job and return the folder `request.out`.
 
     It holds for each slice, numbered in the order given, slice_NN.h5 (maps its given position to its true one in the volume),
-    slice_NN_placed.nrrd (its pixels at the true place) and slice_NN_emulated.nrrd (what the volume shows there); stack.h5, the move
-    that all slices share; quantitative.nrrd with quantitative_weight.nrrd on the volume's grid; regions.csv with labels; report.json
-    and overview.png. The files appear together at the end or not at all. Raises as run_registration does.
+    slice_NN_placed.nrrd (its pixels at the true place) and slice_NN_emulated.nrrd (what the volume shows there); stack.h5, the
+    move that all slices share; quantitative.nrrd with quantitative_weight.nrrd on the volume's grid; regions.csv with labels;
+    report.json and overview.png. The files appear together at the end or not at all. Raises as run_registration does.
     """
     stages = Progress(progress)
     memory.reset_peak()

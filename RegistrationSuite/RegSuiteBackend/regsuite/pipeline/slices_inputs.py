@@ -73,7 +73,7 @@ def load_slices(request: SlicesRequest) -> SlicesInputs:
     volume = read_image(request.volume)
     check_image(_name(request.volume), volume)
     if min(volume.grid.shape) < 8:
-        raise InputError(f"The volume {_name(request.volume)} must have 8 voxels or more along each axis, found {volume.grid.size}.")
+        raise InputError(f"The volume {_name(request.volume)} must have 8 voxels along each axis or more, not {volume.grid.size}.")
     notes: list[str] = []
     slices, names = _read_slices(request.slices)
     mask = read_labels(request.volume_mask) if request.volume_mask else None
@@ -131,8 +131,8 @@ def _require_place(path: str) -> None:
         return  # read_image says what is wrong with the file
     if reader.GetDimension() == 2:
         raise InputError(
-            f"{_name(path)} is a 2D file without orientation: where it lies in space is not known; expected a 3D image of one slice "
-            "(NRRD, NIfTI, MetaImage with three axes) or DICOM."
+            f"{_name(path)} is a 2D file without orientation: where it lies in space is not known; expected a 3D image of "
+            "one slice (NRRD, NIfTI, MetaImage with three axes) or DICOM."
         )
 
 
@@ -151,8 +151,8 @@ def _alike(paths: list[str], slice_paths: list[str], slices: tuple[Image, ...], 
                 torch.from_numpy(flat.grid.corners()), torch.from_numpy(target.corners()), atol=0.05
             ):
                 raise InputError(
-                    f"The {what} {_name(path)} lies on another grid than {_name(own)}; expected {target.size} pixels at the same place, "
-                    f"found {flat.grid.size}."
+                    f"The {what} {_name(path)} lies on another grid than {_name(own)}; expected {target.size} pixels at the same "
+                    f"place, found {flat.grid.size}."
                 )
             out.append(Image(flat.data, target))
     if len(out) != len(slices):

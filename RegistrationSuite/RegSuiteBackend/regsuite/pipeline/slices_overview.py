@@ -39,7 +39,9 @@ def draw_slices(placement: Placement, path: Path) -> None:
     FigureCanvasAgg(figure)
     _words(figure, placement, lines, width, height)
     top, bottom = 1 - head / height, (foot + lower + 0.4) / height
-    grid = GridSpec(len(_ROWS), columns, figure, left=0.8 / width, right=1 - 0.1 / width, top=top, bottom=bottom, wspace=0.03, hspace=0.03)
+    grid = GridSpec(
+        len(_ROWS), columns, figure, left=0.8 / width, right=1 - 0.1 / width, top=top, bottom=bottom, wspace=0.03, hspace=0.03
+    )
     for column, n in enumerate(shown):
         for row, (picture, style) in enumerate(_pictures(placement, n)):
             axes = figure.add_subplot(grid[row, column])
@@ -58,7 +60,9 @@ def draw_slices(placement: Placement, path: Path) -> None:
 def _pictures(placement: Placement, n: int) -> list[tuple[np.ndarray, dict]]:
     real = _grey(placement.inputs.slices[n])
     low, high = _window(placement.inputs.volume)
-    before, after = (((image.data[0, 0].numpy() - low) / (high - low)).clip(0, 1) for image in (placement.before[n], placement.emulated[n]))
+    before, after = (
+        ((image.data[0, 0].numpy() - low) / (high - low)).clip(0, 1) for image in (placement.before[n], placement.emulated[n])
+    )
     edges = np.repeat(after[..., None], 3, axis=2)
     gradient = np.hypot(*np.gradient(real))
     strength = (gradient / max(float(np.percentile(gradient, 98)), 1e-6)).clip(0, 1)[..., None] ** 1.5
@@ -101,8 +105,8 @@ def _values(figure: Figure, placement: Placement, width: float, height: float, f
     colours = matplotlib.colormaps["viridis"]
     each = (width - 1.6) / 3
     for number, view in enumerate(views):
-        grey = planes.to_grey(planes.cut(volume, view), window)
-        value, weight = planes.cut(placement.quantitative, view), planes.cut(placement.weight, view)
+        grey = np.nan_to_num(planes.to_grey(planes.cut(volume, view), window))
+        value, weight = (np.nan_to_num(planes.cut(image, view)) for image in (placement.quantitative, placement.weight))
         picture = np.repeat(0.75 * grey[..., None], 3, axis=2)
         share = np.clip(weight, 0, 1)[..., None] * 0.85
         picture = picture * (1 - share) + share * colours(((value - low) / max(high - low, 1e-6)).clip(0, 1))[..., :3]

@@ -47,7 +47,9 @@ def visual_hull(masks: Sequence[Image], poses: np.ndarray, spacing_mm: float) ->
 
     Beyond a slice's border its nearest border pixel decides: a silhouette cut off by the picture goes on as a prism.
     """
-    corners = np.concatenate([pose[:3, :3] @ _outline(mask).T + pose[:3, 3:] for mask, pose in zip(masks, poses, strict=True)], axis=1)
+    corners = np.concatenate(
+        [pose[:3, :3] @ _outline(mask).T + pose[:3, 3:] for mask, pose in zip(masks, poses, strict=True)], axis=1
+    )
     low, high = corners.min(axis=1) - spacing_mm, corners.max(axis=1) + spacing_mm
     size = np.ceil((high - low) / spacing_mm).astype(int) + 1
     affine = np.diag([spacing_mm] * 3 + [1.0])
@@ -77,9 +79,10 @@ def orders(masks: Sequence[Image], stack: Stack, keep: int) -> list[tuple[np.nda
     and then, from the other side, once more. Both senses of rotation are equally smooth, so both are returned.
     """
     count = len(masks)
-    given = (np.arange(count), np.zeros(count, int))
-    if stack.axis is None or stack.variants is None or count > _MOST_PERMUTED:
-        return [given]
+    if stack.axis is None or stack.variants is None or stack.angles is None or count > _MOST_PERMUTED:
+        return [(np.arange(count), np.zeros(count, int))]
+    around = np.argsort(stack.angles % 180.0)  # the slots as one meets them, going round by half a turn
+    beyond = (stack.angles >= 180.0).astype(int)  # these slots' own side is met in the second half
     halves = _halves(masks, stack)
     cost = (halves[:, None] - halves[None]).abs().mean(dim=(2, 3)).numpy().reshape(count, 2, count, 2)
     ranked = []
@@ -95,7 +98,8 @@ def orders(masks: Sequence[Image], stack: Stack, keep: int) -> list[tuple[np.nda
     out = []
     for _, ring, side in ranked[:keep]:
         slots, sides = np.empty(count, int), np.empty(count, int)
-        slots[list(ring)], sides[list(ring)] = np.arange(count), side
+        slots[list(ring)] = around
+        sides[list(ring)] = np.array(side) ^ beyond[around]
         out.append((slots, sides))
     return out
 
@@ -153,7 +157,7 @@ def fit(
         optimiser.zero_grad()
         with torch.enable_grad():
             distance = _distances(field, to_sampler, rigid(parameters, centre) @ moves, points)
-            (torch.nn.functional.huber_loss(distance, torch.zeros_like(distance), delta=6.0, reduction="none").mean(dim=1).sum()).backward()
+            functional.huber_loss(distance, torch.zeros_like(distance), delta=6.0, reduction="sum").backward()
         optimiser.param_groups[0]["lr"] = 1.5 * 0.05 ** (step / max(iterations - 1, 1))
         optimiser.step()
         tick(step / max(iterations, 1))
@@ -172,7 +176,8 @@ def _starts(hull: Hull, stack: Stack, shift: np.ndarray) -> np.ndarray:
         turns = [about(stack.axis, angle) for angle in np.arange(0.0, 360.0, 180.0 / len(hull.slots))]
     else:
         cube = torch.tensor(list(itertools.product((-25.0, 25.0), repeat=3)), dtype=torch.float64)
-        lever = torch.cat([torch.zeros(9, 3, dtype=torch.float64), torch.cat([cube, torch.zeros(1, 3)]) * (np.pi / 180 * 60)], dim=1)
+        turns_deg = torch.cat([cube, torch.zeros(1, 3)])
+        lever = torch.cat([torch.zeros(9, 3, dtype=torch.float64), turns_deg * (np.pi / 180 * 60)], dim=1)
         turns = list(rigid(lever, torch.from_numpy(stack.centre)).numpy())
     moved = np.eye(4)
     moved[:3, 3] = shift

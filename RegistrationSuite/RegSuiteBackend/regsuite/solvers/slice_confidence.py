@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from regsuite.solvers.slice_match import SliceLevel, information, rigid
+from regsuite.solvers.slice_match import SliceLevel, emulate, information, rigid
 from regsuite.solvers.slice_stack import Stack
 
 _FAR_MM = (6.0, 12.0)
@@ -21,10 +21,9 @@ def measure(
 ) -> list[dict[str, float | str]]:
     """One row per slice at poses (S, 4, 4).
 
-    information (nats); confidence 0..1 = 1 - (largest information 6 or 12 mm, or as many sixtieths of a radian, away) / information,
-    times the share of the slice inside the volume, doubled and cut at 1; other_slot: the same margin against
-    the best other order or side (1 when the order was given); move_mm, move_deg: against the shared move of the stack; level: good,
-    check or poor.
+    information (nats); margin = 1 - (largest information 6 or 12 mm, or as many sixtieths of a radian, away) / information;
+    other_slot: the same margin against the best other order or side (1 when the order was given); covered_percent: share of the
+    slice inside the volume; confidence 0..1 = min(1, 2 margin) * covered * min(1, 4 other_slot); level: good, check or poor.
     """
     here = information(level, poses[None])[0]
     centres = (poses @ level.centres)[:, :3, 3]
@@ -60,8 +59,6 @@ def _axis(axis: int, length: float) -> torch.Tensor:
 
 
 def _covered(level: SliceLevel, poses: torch.Tensor) -> torch.Tensor:
-    from regsuite.solvers.slice_match import emulate
-
     _, inside = emulate(level, poses[None])
     return (inside[0] * level.weights).sum(dim=1)
 
@@ -74,9 +71,9 @@ def _other_slots(
     variants = torch.from_numpy(stack.variants)
     best = torch.full((level.count,), -1.0)
     for slot, side in itertools.product(range(level.count), range(2)):
-        other = torch.stack([
-            poses[m] @ torch.linalg.inv(variants[m, slots[m], sides[m]]) @ variants[m, slot, side] for m in range(level.count)
-        ])
+        other = torch.stack(
+            [poses[m] @ torch.linalg.inv(variants[m, slots[m], sides[m]]) @ variants[m, slot, side] for m in range(level.count)]
+        )
         taken = torch.tensor([slot == slots[m] and side == sides[m] for m in range(level.count)])
         best = torch.maximum(best, torch.where(taken, torch.tensor(-1.0), information(level, other[None])[0]))
     return [float(v) for v in 1.0 - best / here.clamp(min=1e-9)]

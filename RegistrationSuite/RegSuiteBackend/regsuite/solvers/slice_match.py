@@ -57,8 +57,15 @@ class SliceLevel:
         """The level with the slices [first, last) only."""
         pick = slice(first, last)
         return SliceLevel(
-            self.volume, self.to_sampler, self.points[pick], self.weights[pick], self.windows[pick], self.centres[pick],
-            self.normals[pick], self.offsets[pick], self.spacing_mm,
+            self.volume,
+            self.to_sampler,
+            self.points[pick],
+            self.weights[pick],
+            self.windows[pick],
+            self.centres[pick],
+            self.normals[pick],
+            self.offsets[pick],
+            self.spacing_mm,
         )
 
 
@@ -146,8 +153,10 @@ def _entropy_gain(joint: torch.Tensor) -> torch.Tensor:
     return whole - first - second
 
 
-def information_of_many(level: SliceLevel, poses: torch.Tensor, tick: Callable[[float], None] = lambda fraction: None) -> torch.Tensor:
-    """(B, S) as `information`, but from plain histograms of the middle planes: many times faster, for ranking B candidates."""
+def information_of_many(
+    level: SliceLevel, poses: torch.Tensor, tick: Callable[[float], None] = lambda fraction: None
+) -> torch.Tensor:
+    """(B, S) as `information`, but from plain histograms of the middle planes: far faster, for ranking."""
     bins, count = level.bins, level.count
     maps = level.to_sampler @ poses @ level.centres
     maps = maps[..., :3, :].to(level.volume.device, torch.float32)
@@ -160,7 +169,11 @@ def information_of_many(level: SliceLevel, poses: torch.Tensor, tick: Callable[[
             places = torch.einsum("sna,bsxa->bsnx", level.points, part[..., :3]) + part[..., 3][:, :, None]
             b = len(part)
             values = functional.grid_sample(
-                level.volume[None], places.reshape(1, b * count, 1, -1, 3), mode="bilinear", padding_mode="border", align_corners=False
+                level.volume[None],
+                places.reshape(1, b * count, 1, -1, 3),
+                mode="bilinear",
+                padding_mode="border",
+                align_corners=False,
             ).view(b, count, -1)
             inside = ((places.amax(dim=3) <= 1.0) & (places.amin(dim=3) >= -1.0)) * weight
             column = values.mul_(bins - 1).add_(0.5).long() + row
@@ -254,4 +267,3 @@ def climb(
 def _motion_scale(settings: Climb) -> torch.Tensor:
     mm, degrees = settings.motion or (1.0, 1.0)
     return torch.tensor([mm] * 3 + [math.radians(degrees) * _LEVER_MM] * 3, dtype=torch.float64)
-

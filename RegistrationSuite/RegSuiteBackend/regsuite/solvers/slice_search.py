@@ -84,9 +84,8 @@ def rank(
     for slot, side in itertools.product(range(count), range(2)):
         poses = moves[:, None] @ stack.variants[None, :, slot, side]
         done = (2 * slot + side) / (2 * count)
-        scores[:, :, slot, side] = information_of_many(
-            level, torch.from_numpy(poses), lambda f, done=done: tick(done + f / (2 * count))
-        ).double().numpy()
+        tick(done)
+        scores[:, :, slot, side] = information_of_many(level, torch.from_numpy(poses)).double().numpy()
     found = [assign(table) for table in scores]
     best = np.argsort([-item[2] for item in found], kind="stable")[:keep]
     return [candidate(stack, moves[b], *found[b]) for b in best]

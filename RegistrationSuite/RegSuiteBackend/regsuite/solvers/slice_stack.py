@@ -18,12 +18,13 @@ _APART_DEG = 6.0
 @dataclass(frozen=True, eq=False)
 class Stack:
     """Where slices are said to lie. centre (3,): mean of their middles; axis: (point, direction) of the common line of a radial
-    set, or None; variants (S, S, 2, 4, 4): slice m put into slot n, from its own side or from the other; None when order is given.
+    set, or None; variants (S, S, 2, 4, 4): slice m put into slot n, from its own side or from the other; None when order is given. angles (S,): degrees of the normals about the axis.
     """
 
     centre: np.ndarray
     axis: tuple[np.ndarray, np.ndarray] | None
     variants: np.ndarray | None
+    angles: np.ndarray | None = None
 
     @property
     def kind(self) -> str:
@@ -37,7 +38,8 @@ def describe(grids: Sequence[Grid], order: str) -> Stack:
     axis = common_axis(grids)
     if order == "given" or len(grids) < 2 or (axis is None and order == "auto"):
         return Stack(centre, axis, None)
-    return Stack(centre, axis, _slots(grids, axis))
+    angles = None if axis is None else _angles(np.stack([grid.direction[:, 2] for grid in grids]), axis[1])
+    return Stack(centre, axis, _slots(grids, axis, angles), angles)
 
 
 def common_axis(grids: Sequence[Grid]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -48,7 +50,7 @@ def common_axis(grids: Sequence[Grid]) -> tuple[np.ndarray, np.ndarray] | None:
     _, sizes, rows = np.linalg.svd(normals)
     direction = rows[2]
     tilt = np.rad2deg(np.arcsin(np.clip(np.abs(normals @ direction).max(), 0.0, 1.0)))
-    angles = np.sort(_angles(normals, direction))
+    angles = np.sort(_angles(normals, direction) % 180.0)
     gaps = np.diff(np.append(angles, angles[0] + 180.0))
     if tilt > _AXIS_DEG or gaps.min() < _APART_DEG or sizes[1] < 0.2 * sizes[0]:
         return None
@@ -61,11 +63,11 @@ def common_axis(grids: Sequence[Grid]) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _angles(normals: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Degrees in [0, 180) of each plane about the direction."""
+    """Degrees in [0, 360) of each normal about the direction."""
     first = np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))])
     first /= np.linalg.norm(first)
     second = np.cross(direction, first)
-    return np.rad2deg(np.arctan2(normals @ second, normals @ first)) % 180.0
+    return np.rad2deg(np.arctan2(normals @ second, normals @ first)) % 360.0
 
 
 def about(axis: tuple[np.ndarray, np.ndarray], degrees: float) -> np.ndarray:
@@ -77,17 +79,15 @@ def about(axis: tuple[np.ndarray, np.ndarray], degrees: float) -> np.ndarray:
     return matrix
 
 
-def _slots(grids: Sequence[Grid], axis: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+def _slots(grids: Sequence[Grid], axis: tuple[np.ndarray, np.ndarray] | None, angles: np.ndarray | None) -> np.ndarray:
     """variants[m, n, f]: with an axis a turn about it (f: by 180 degrees more); without, the rigid map from slice m onto slice n
     (f: turned by 180 degrees about its second in-plane axis)."""
     count = len(grids)
     out = np.zeros((count, count, 2, 4, 4))
-    if axis is not None:
-        angles = _angles(np.stack([grid.direction[:, 2] for grid in grids]), axis[1])
     for m in range(count):
         for n in range(count):
             for side in range(2):
-                if axis is not None:
+                if axis is not None and angles is not None:
                     out[m, n, side] = about(axis, angles[n] - angles[m] + 180.0 * side)
                 else:
                     here = _frame(grids[n])

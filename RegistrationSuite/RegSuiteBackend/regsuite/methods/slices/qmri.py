@@ -1,21 +1,22 @@
 """slices-qmri: where 2D slices of another contrast lie in a volume, whatever their headers, their order or their side.
 
-1. start: a visual hull of the bone silhouettes, in the smoothest orders of the slices, is fitted to the bone mask of the volume from
-   several starts (paper 23); and every place within reach of the header is tried on a coarse lattice, the order of the slices read
-   off at each by an assignment (ours);
+1. start: a visual hull of the bone silhouettes, in the smoothest orders of the slices, is fitted to the bone mask of the volume
+   from several starts (paper 23); and every place within reach of the header is tried on a coarse lattice, the order of the
+   slices read off at each by an assignment (ours);
 2. turn: slices are emulated from the volume and vote by mutual information in a binary search over the turn about their axis;
 3. stack: six degrees of freedom of the whole stack, from coarse to fine; the order is checked once more;
 4. slices: six degrees of freedom of each slice, held to the stack by what a patient may move;
 5. confidence: how far each slice's information stands above that of other places.
 
-Reference: paper 23, WBIR 2022 (unfinished there). Differs from it in: the order is found and not set by hand; the lattice start, which
-needs no segmentation; gradients instead of more bisection; per-slice motion; slice thickness; confidence.
+Reference: slice-to-volume registration for quantitative MR of the hip, WBIR 2022 (paper 23; unfinished there).
+Differs from it in: the order is found and not set by hand; the lattice start, which needs no segmentation; gradients instead of
+more bisection; per-slice motion; slice thickness; confidence.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +27,8 @@ from regsuite import check
 from regsuite.errors import InputError
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
-from regsuite.methods.slices import silhouettes
 from regsuite.progress import Progress, ProgressCallback
-from regsuite.solvers import hull, slice_confidence, slice_search
+from regsuite.solvers import hull, slice_confidence, slice_outlines, slice_search
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.slice_match import Climb, SliceLevel, climb, information_of_many, make_level
 from regsuite.solvers.slice_search import Candidate
@@ -45,7 +45,7 @@ _POOL, _ROUNDS = 28, 2
 class SlicesQmriConfig(Config):
     """Settings of slices-qmri. The paper fixes the first turn of 15 degrees; everything else is ours."""
 
-    start: str = option("auto", "hull: from bone silhouettes; search: from the images alone; auto: both", ("auto", "hull", "search"))
+    start: str = option("auto", "hull: from silhouettes of bones; search: from the images; auto: both", ("auto", "hull", "search"))
     order: str = option(
         "auto",
         "given: order and side of the slices are right; search: any order, either side; auto: search for slices about one axis",
@@ -155,14 +155,14 @@ def _load(
         raise InputError("Expected at least one slice, found none.")
     for number, image in enumerate(slices, start=1):
         if image.grid.shape[0] != 1 or min(image.grid.shape[1:]) < 8:
-            raise InputError(f"Slice {number} must be one plane of at least 8 x 8 pixels, found a grid of {image.grid.size} (i, j, k).")
+            raise InputError(f"Slice {number} must be one plane of at least 8 x 8 pixels, found {image.grid.size} (i, j, k).")
     if min(volume.grid.shape) < 8:
-        raise InputError(f"The volume must have at least 8 voxels along each axis, found {volume.grid.size} (i, j, k).")
+        raise InputError(f"The volume must have at least 8 voxels along each axis, found {volume.grid.size}.")
     prepared = [_prepared(image, f"Slice {number}") for number, image in enumerate(slices, start=1)]
     target = _prepared(volume, "The volume")
     _require_reach(prepared, target, config)
     stack = describe([image.grid for image in prepared], config.order)
-    bone, outlines = silhouettes.prepare(slices, volume, slice_masks, volume_mask, config.start, warnings)
+    bone, outlines = slice_outlines.prepare(slices, volume, slice_masks, volume_mask, config.start, warnings)
     return _Job([image.to(device) for image in prepared], target.to(device), stack, bone, outlines)
 
 
@@ -202,7 +202,7 @@ def _start(job: _Job, config: SlicesQmriConfig, reporter: Progress, warnings: li
         with reporter.share(0.0, 0.15):
             hulls = hull.build(job.silhouettes, job.stack, config.hulls, 3.0)
             for number, body in enumerate(hulls):
-                fits = hull.fit(body, job.stack, job.bone, 3.0, 40, lambda f, n=number: reporter.step((n + f) / len(hulls)))
+                fits = hull.fit(body, job.stack, job.bone, 3.0, 40, _part(reporter, number, len(hulls)))
                 found += [Candidate(move @ body.poses, body.slots, body.sides, score) for move, score in fits[:3]]
         if not found and config.start == "hull":
             raise InputError("The silhouettes have no common hull: no point projects into all of them; check masks and positions.")
@@ -212,6 +212,10 @@ def _start(job: _Job, config: SlicesQmriConfig, reporter: Progress, warnings: li
         level = make_level(job.volume, job.slices, _RANK_MM, _RANK_BINS)
         moves = slice_search.lattice(job.stack, config.range_deg, config.range_mm, 12.5, _RANK_MM)
         return found + slice_search.rank(level, job.stack, moves, _POOL, reporter.step)
+
+
+def _part(reporter: Progress, number: int, count: int) -> Callable[[float], None]:
+    return lambda fraction: reporter.step((number + fraction) / count)
 
 
 def _vote(job: _Job, candidates: list[Candidate], config: SlicesQmriConfig, reporter: Progress) -> list[Candidate]:
@@ -237,7 +241,9 @@ def _vote(job: _Job, candidates: list[Candidate], config: SlicesQmriConfig, repo
 
 def _turned(job: _Job, poses: np.ndarray, moves: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     assert job.stack.axis is not None
-    turns = np.stack([move @ about(job.stack.axis, angle) @ np.linalg.inv(move) for move, angle in zip(moves, degrees, strict=True)])
+    turns = np.stack(
+        [move @ about(job.stack.axis, angle) @ np.linalg.inv(move) for move, angle in zip(moves, degrees, strict=True)]
+    )
     return turns[:, None] @ poses
 
 
@@ -249,9 +255,10 @@ def _stack(job: _Job, pool: list[Candidate], config: SlicesQmriConfig, reporter:
     """Climb from all places at once, check the order, go on with the best ones on finer levels."""
     for number, spacing in enumerate((_CLIMB_MM, 4.0, max(2.0, config.finest_mm))):
         level = make_level(job.volume, job.slices, spacing, _CLIMB_BINS if spacing > 3 else _FINE_BINS)
-        with reporter.share((0.0, 0.4, 0.6)[number], (0.4, 0.6, 1.0)[number]):
+        with reporter.share((0.5, 0.58, 0.62)[number], (0.58, 0.62, 0.7)[number]):
             for round_ in range(_ROUNDS if number < 1 else 1):
-                pool = _climbed(level, pool, Climb(config.iterations, spacing / 2.5, spacing / 15.0), reporter)
+                tick = _part(reporter, round_, _ROUNDS if number < 1 else 1)
+                pool = _climbed(level, pool, Climb(config.iterations, spacing / 2.5, spacing / 15.0), tick)
                 if number < 2:
                     pool = _reordered(level, job, pool)
         history.append({"stage": "stack", "level": f"{spacing:g} mm", "iteration": config.iterations, "energy": -pool[0].score})
@@ -259,8 +266,8 @@ def _stack(job: _Job, pool: list[Candidate], config: SlicesQmriConfig, reporter:
     return pool[0]
 
 
-def _climbed(level: SliceLevel, pool: list[Candidate], settings: Climb, reporter: Progress) -> list[Candidate]:
-    poses, values = climb(level, torch.from_numpy(np.stack([item.poses for item in pool])), settings, reporter.step)
+def _climbed(level: SliceLevel, pool: list[Candidate], settings: Climb, tick: Callable[[float], None]) -> list[Candidate]:
+    poses, values = climb(level, torch.from_numpy(np.stack([item.poses for item in pool])), settings, tick)
     out = [Candidate(p.numpy(), item.slots, item.sides, float(v.mean())) for p, v, item in zip(poses, values, pool, strict=True)]
     return sorted(out, key=lambda item: -item.score)
 
@@ -297,9 +304,7 @@ def _distinct(job: _Job, pool: list[Candidate], keep: int) -> list[Candidate]:
     return kept
 
 
-def _each(
-    job: _Job, best: Candidate, config: SlicesQmriConfig, reporter: Progress, history: list
-) -> tuple[np.ndarray, bool]:
+def _each(job: _Job, best: Candidate, config: SlicesQmriConfig, reporter: Progress, history: list) -> tuple[np.ndarray, bool]:
     """Per-slice motion from coarse to fine; returns the poses and whether the last level still gained anything to speak of."""
     poses, settled = torch.from_numpy(best.poses)[None], True
     motion = (config.motion_mm, config.motion_deg) if config.motion else None
@@ -309,7 +314,7 @@ def _each(
         level = make_level(job.volume, job.slices, spacing, _CLIMB_BINS if spacing > 3 else _FINE_BINS)
         settings = Climb(config.iterations, spacing / 4.0, spacing / 40.0, motion, config.motion_weight)
         before = poses
-        with reporter.share(number / len(plan), (number + 1) / len(plan)):
+        with reporter.share(0.7 + 0.25 * number / len(plan), 0.7 + 0.25 * (number + 1) / len(plan)):
             poses, values = climb(level, poses, settings, reporter.step, anchor)
         change = float((poses - before)[..., :3, 3].norm(dim=-1).mean())
         settled = change < 2.0 * spacing

@@ -12,6 +12,7 @@ from regsuite.geometry.image import Image
 from regsuite.ops import silhouette
 from regsuite.ops.sampling import resample
 
+_SMALL = 0.5  # of the usual area
 _CUT_OFF = 0.35  # share of the picture's border that a silhouette may cover
 
 
@@ -76,14 +77,23 @@ def _found(slices: Sequence[Image], start: str, warnings: list[str]) -> list[Ima
     for image in slices:
         i, j, _ = image.grid.spacing
         outlines.append(silhouette.automatic(image.data[0, 0].cpu().numpy(), (float(i), float(j))))
+    usual = float(np.median([item.mask.sum() for item in outlines]))
     unsure = [f"{number} ({item.why})" for number, item in enumerate(outlines, start=1) if not item.sure]
+    unsure += [
+        f"{number} (much smaller than in the others)"
+        for number, item in enumerate(outlines, start=1)
+        if item.sure and item.mask.sum() < _SMALL * usual
+    ]
     if unsure:
         text = f"The bone silhouettes of slices {', '.join(unsure)} are unsure"
         if start == "hull":
             raise InputError(f"{text}; give slice masks, or use start=search.")
         warnings.append(f"{text}; no hull was built, the start came from the images alone.")
         return None
-    return [image.with_data(torch.from_numpy(item.mask)[None, None].to(torch.uint8)) for image, item in zip(slices, outlines, strict=True)]
+    return [
+        image.with_data(torch.from_numpy(item.mask)[None, None].to(torch.uint8))
+        for image, item in zip(slices, outlines, strict=True)
+    ]
 
 
 def _label(masks: Sequence[Image], volume_mask: Image) -> int:
@@ -100,7 +110,7 @@ def _uncut(outlines: list[Image], start: str, warnings: list[str]) -> list[Image
     touching = [str(number) for number, share in enumerate(shares, start=1) if share > 0.0]
     if max(shares) > _CUT_OFF:
         number = int(np.argmax(shares)) + 1
-        text = f"The silhouette of slice {number} covers {100 * max(shares):.0f} % of the picture's border: its outline is not known"
+        text = f"The silhouette of slice {number} covers {100 * max(shares):.0f} % of the picture's border: its outline is unknown"
         if start == "hull":
             raise InputError(f"{text}; expected the bone inside the picture. Use start=search, or slices that show all of it.")
         warnings.append(f"{text}; no hull was built.")
