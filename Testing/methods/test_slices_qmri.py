@@ -42,7 +42,7 @@ def test_it_finds_order_side_and_place_of_every_slice(hip: SlicePhantom, found: 
     assert after[:, 1].max() < 3.0  # 30 degrees lie between neighbours: order and side are right
     assert np.median(after[:, 0]) < 0.7
     assert np.median(after[:, 1]) < 0.7
-    assert all(row["level"] != "poor" for row in found.confidence)
+    assert all(row["level"] != "poor" for row in found.certainty)
     assert sorted(found.slots) == list(range(6))
 
 
@@ -84,13 +84,11 @@ def test_a_turn_by_vote_reaches_a_start_far_round_the_axis() -> None:
 
 
 def test_one_oblique_slice_is_placed(hip: SlicePhantom) -> None:
-    truth = np.linalg.inv(hip.stack.matrix)
     near = Image(hip.slices[0].data, Grid(hip.slices[0].grid.shape, hip.transforms[0].matrix @ hip.slices[0].grid.affine))
     config = PREVIEW.replaced(range_deg=0.0, range_mm=8.0)
     result = qmri.register([near], hip.volume, config)
     centre = np.append(near.grid.centre, 1.0)
     assert np.linalg.norm((result.slices[0].matrix @ centre - centre)[:3]) < 1.2
-    assert truth.shape == (4, 4)
 
 
 # ---- refusals

@@ -55,7 +55,7 @@ class SlicePhantom:
     """A volume, 2D slices of the same anatomy with wrong headers, and where they truly lie. All positions are RAS mm.
 
     volume_mask, slice_masks: uint8 bone labels (0 background); volume_labels: int16 with `label_names`. transforms: for each
-    slice the rigid map from its given position to its true one in the volume. stack: the part of it that all slices share.
+    slice the rigid map from its given position to its true one in the volume.
     order, reversed: slice n of the list is number order[n] of the true stack, seen from the other side where reversed[n].
     slice_values: further quantitative images on the slices' grids; maps: the true quantitative values on the volume's grid.
     """
@@ -70,7 +70,6 @@ class SlicePhantom:
     slice_masks: tuple[Image, ...]
     slice_values: Mapping[str, tuple[Image, ...]]
     transforms: tuple[AffineTransform, ...]
-    stack: AffineTransform
     order: tuple[int, ...]
     reversed: tuple[bool, ...]
     maps: Mapping[str, Image]

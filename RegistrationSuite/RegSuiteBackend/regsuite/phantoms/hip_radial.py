@@ -8,6 +8,7 @@ the whole stack is turned and shifted, the slices come in any order and from eit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ FIELD_OF_VIEW_MM = 160.0
 SLICE_MM, THICKNESS_MM, SUB_PLANES = 144.0, 3.0, 5
 MIDDLE_MM = 22.0  # the middle of the scans lies this far along the neck
 CHUNK = 65_536
+_FROM_BEHIND = np.diag([-1.0, 1.0, -1.0, 1.0])
 
 
 def make(
@@ -50,27 +52,44 @@ def make(
     Raises InputError on anything else.
     """
     size = _checked_size(size)
-    limits = {"slices": (slices, 2, 12), "pixels": (pixels, 24, 512), "rotation_deg": (rotation_deg, 0, 180)}
-    limits |= {"shift_mm": (shift_mm, 0, 200), "motion_mm": (motion_mm, 0, 10), "motion_deg": (motion_deg, 0, 10)}
-    limits |= {"noise": (noise, 0, 1), "contour_mm": (contour_mm, 0, 5)}
-    for name, (value, low, high) in limits.items():
-        check.finite_number(name, value, low, high)
+    _check_limits(slices, pixels, rotation_deg, shift_mm, motion_mm, motion_deg, noise, contour_mm)
+    options = _Options(size, int(slices), rotation_deg, shift_mm, motion_mm, motion_deg, shuffle, noise, contour_mm, int(pixels))
+    return _make(seed, options)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The checked arguments of `make`."""
+
+    size: tuple[int, int, int]
+    slices: int
+    rotation_deg: float
+    shift_mm: float
+    motion_mm: float
+    motion_deg: float
+    shuffle: bool
+    noise: float
+    contour_mm: float
+    pixels: int
+
+
+def _make(seed: int, o: _Options) -> SlicePhantom:
     streams = [np.random.default_rng([seed, stream]) for stream in range(6)]
     hip = random_hip(streams[0])
-    grid = _volume_grid(hip, size, streams[1])
+    grid = _volume_grid(hip, o.size, streams[1])
     values, labels = _paint_volume(hip, grid)
-    volume = Image(_noisy(values[:1] * _shading(grid, streams[1]), 0.5 * noise, streams[2]), grid)
-    true = _true_poses(hip, int(slices), streams[3], motion_mm, motion_deg)
-    order, sides = _order(int(slices), shuffle, streams[4])
-    given, stack = _given_poses(hip, int(slices), streams[4], rotation_deg, shift_mm)
+    volume = Image(_noisy(values[:1] * _shading(grid, streams[1]), 0.5 * o.noise, streams[2]), grid)
+    true = _true_poses(hip, o.slices, streams[3], o.motion_mm, o.motion_deg)
+    order, sides = _order(o.slices, o.shuffle, streams[4])
+    given = _given_poses(hip, o.slices, streams[4], o.rotation_deg, o.shift_mm)
     images, masks, t1, transforms = [], [], [], []
-    for place in range(int(slices)):
-        pose = true[order[place]] @ (np.diag([-1.0, 1.0, -1.0, 1.0]) if sides[place] else np.eye(4))
-        header = _slice_grid(given[place], int(pixels))
-        drawn, bone = _paint_slice(hip, _slice_grid(pose, int(pixels)))
-        images.append(Image(_noisy(drawn[2:3], 34.0 * noise, streams[5]), header))
-        t1.append(Image(_noisy(drawn[1:2], 1400.0 * noise, streams[5]), header))
-        masks.append(Image(_wobbly(bone, SLICE_MM / int(pixels), contour_mm, streams[5]), header))
+    for place in range(o.slices):
+        pose = true[order[place]] @ (_FROM_BEHIND if sides[place] else np.eye(4))
+        header = _slice_grid(given[place], o.pixels)
+        drawn, bone = _paint_slice(hip, _slice_grid(pose, o.pixels))
+        images.append(Image(_noisy(drawn[2:3], 34.0 * o.noise, streams[5]), header))
+        t1.append(Image(_noisy(drawn[1:2], 1400.0 * o.noise, streams[5]), header))
+        masks.append(Image(_wobbly(bone, SLICE_MM / o.pixels, o.contour_mm, streams[5]), header))
         transforms.append(AffineTransform(pose @ np.linalg.inv(given[place])))
     bones = torch.isin(labels, torch.tensor(BONES, dtype=labels.dtype)) * labels
     return SlicePhantom(
@@ -84,12 +103,26 @@ def make(
         slice_masks=tuple(masks),
         slice_values={"t1_ms": tuple(t1)},
         transforms=tuple(transforms),
-        stack=AffineTransform(stack),
         order=tuple(order),
         reversed=tuple(sides),
         maps={"t1_ms": Image(values[1:2], grid), "t2_ms": Image(values[2:3], grid)},
         notes="Slices hold T2 (ms). A slice's transform maps its given position to its true one in the volume.",
     )
+
+
+def _check_limits(*values: object) -> None:
+    limits = {
+        "slices": (2, 12),
+        "pixels": (24, 512),
+        "rotation_deg": (0, 180),
+        "shift_mm": (0, 200),
+        "motion_mm": (0, 10),
+        "motion_deg": (0, 10),
+        "noise": (0, 1),
+        "contour_mm": (0, 5),
+    }
+    for value, (name, (low, high)) in zip(values, limits.items(), strict=True):
+        check.finite_number(name, value, low, high)
 
 
 def _checked_size(size: object) -> tuple[int, int, int]:
@@ -166,16 +199,14 @@ def _order(count: int, shuffle: bool, random: np.random.Generator) -> tuple[list
     return [int(n) for n in random.permutation(count)], [bool(n) for n in random.integers(0, 2, count)]
 
 
-def _given_poses(
-    hip: Hip, count: int, random: np.random.Generator, rotation_deg: float, shift_mm: float
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """What the headers say: a perfect fan, turned and shifted as a whole; and the map that undoes it."""
+def _given_poses(hip: Hip, count: int, random: np.random.Generator, rotation_deg: float, shift_mm: float) -> list[np.ndarray]:
+    """What the headers say: a perfect fan, turned and shifted as a whole."""
     direction, axis = (vector / np.linalg.norm(vector) for vector in random.normal(size=(2, 3)))
     frame = _neck_frame(hip)
     middle = frame.copy()
     middle[:3, :3] = np.eye(3)
     wrong = middle @ _rigid(np.deg2rad(rotation_deg) * axis, shift_mm * direction) @ np.linalg.inv(middle)
-    return [wrong @ frame @ pose for pose in _fan(count)], np.linalg.inv(wrong)
+    return [wrong @ frame @ pose for pose in _fan(count)]
 
 
 def _rigid(turn_rad: np.ndarray, shift_mm: np.ndarray) -> np.ndarray:

@@ -112,7 +112,7 @@ def _row(inputs: SlicesInputs, result: Any, n: int, before: Image, after: Image)
         "normal_ras": moved.direction[:, 2].tolist(),
         "information_before": _information(real, before.data),
         "information_after": _information(real, after.data),
-        **result.confidence[n],
+        **result.certainty[n],
     }
 
 

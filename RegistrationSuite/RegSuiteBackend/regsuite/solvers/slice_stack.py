@@ -18,7 +18,8 @@ _APART_DEG = 6.0
 @dataclass(frozen=True, eq=False)
 class Stack:
     """Where slices are said to lie. centre (3,): mean of their middles; axis: (point, direction) of the common line of a radial
-    set, or None; variants (S, S, 2, 4, 4): slice m put into slot n, from its own side or from the other; None when order is given. angles (S,): degrees of the normals about the axis.
+    set, or None; variants (S, S, 2, 4, 4): slice m put into slot n, from its own side or from the other; None when order is given.
+    angles (S,): degrees of the normals about the axis.
     """
 
     centre: np.ndarray

@@ -75,12 +75,12 @@ PRESETS: dict[str, SlicesQmriConfig] = {
 class SlicesResult(Result):
     """transform: the move that all slices share. slices: for each slice, in the order given, the rigid map from its given position
     to its true one in the volume. slots, sides: which place of the given stack it belongs to, and whether it is seen from the other
-    side (1). confidence: one row per slice (see solvers/slice_confidence)."""
+    side (1). certainty: one row per slice (see solvers/slice_confidence)."""
 
     slices: tuple[AffineTransform, ...] = ()
     slots: tuple[int, ...] = ()
     sides: tuple[int, ...] = ()
-    confidence: tuple[dict[str, float | str], ...] = field(default=())
+    certainty: tuple[dict[str, float | str], ...] = field(default=())
 
 
 def register(
@@ -119,11 +119,13 @@ def register(
             rows = slice_confidence.measure(level, job.stack, torch.from_numpy(poses), best.slots, best.sides, reporter.step)
     _warn(rows, poses, warnings)
     move = shared_move(job.stack, job.grids, poses, best.slots, best.sides)
+    weakest = min(float(row["confidence"]) for row in rows)
     return SlicesResult(
         AffineTransform(move), Status.CONVERGED if settled else Status.REACHED_LIMIT, config, tuple(history),
         dict(reporter.timings_s), str(job.volume.data.device), seed, tuple(warnings),
         slices=tuple(AffineTransform(pose) for pose in poses),
-        slots=tuple(int(n) for n in best.slots), sides=tuple(int(n) for n in best.sides), confidence=tuple(rows),
+        slots=tuple(int(n) for n in best.slots), sides=tuple(int(n) for n in best.sides), confidence=weakest,
+        certainty=tuple(rows),
     )  # fmt: skip
 
 
