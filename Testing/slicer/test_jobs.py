@@ -138,7 +138,9 @@ def test_cancel_ends_the_worker(pools: Any, behaviour: str, capsys: Any) -> None
     with capsys.disabled():
         print(f"\ncancel ({behaviour}): {wait.elapsed_s:.2f} s")
     assert wait.elapsed_s < 3
-    assert not alive(pid) and pool.workers == ()
+    assert not alive(pid)
+    (fresh,) = pool.workers
+    assert fresh.job is None and fresh.process.processId() != pid, "a fresh worker warms up for the next job"
     assert job.state is JobState.CANCELLED and isinstance(job.error, JobCancelled)
     assert [name for name, _ in heard.ends] == ["cancelled"] and len(heard.progress) == reported
     job.cancel()
@@ -206,7 +208,7 @@ def test_waiting_in_a_script(pools: Any) -> None:
     job = slow.submit({"command": "register"})
     with pytest.raises(TimeoutError, match=r"0.4 s"):
         job.wait(timeout_s=0.4)
-    assert job.state is JobState.CANCELLED and slow.workers == ()
+    assert job.state is JobState.CANCELLED and [worker.job for worker in slow.workers] == [None]
 
 
 def test_a_listener_that_fails_spoils_nothing(pools: Any) -> None:
@@ -226,6 +228,7 @@ def test_closing_the_pool_cancels_and_it_can_be_used_again(pools: Any) -> None:
     job, heard = started(pool)
     pool.close()
     assert job.state is JobState.CANCELLED and [name for name, _ in heard.ends] == ["cancelled"]
+    assert pool.workers == (), "no fresh worker when the application leaves"
     again, _ = started(pool)
     again.cancel()
     panel.wait_until(lambda: again.ended, 10)

@@ -35,6 +35,7 @@ class WorkerPool:
         """command: program and arguments that speak the worker's protocol; max_idle: warm workers kept after their jobs."""
         self._command, self._max_idle = command, max_idle
         self._workers: list[Worker] = []
+        self._closing = False
         self._gone: deque[Worker] = deque(maxlen=8)  # a QProcess must outlive the slot in which it tells its end
         slicer.app.connect("aboutToQuit()", self.close)
 
@@ -61,11 +62,13 @@ class WorkerPool:
         }
         job = Job(request, callbacks)
         worker = next((w for w in self.workers if w.job is None and w.alive), None)
-        if worker is None:
-            worker = Worker(self._command or default_command(), self)
-            self._workers.append(worker)
-        worker.run(job)
+        (worker or self._start()).run(job)
         return job
+
+    def _start(self) -> Worker:
+        worker = Worker(self._command or default_command(), self)
+        self._workers.append(worker)
+        return worker
 
     def free(self, worker: Worker) -> None:
         """Called by a worker whose job has ended."""
@@ -74,17 +77,25 @@ class WorkerPool:
             worker.kill()
 
     def forget(self, worker: Worker) -> None:
-        """Called by a worker that is gone."""
-        if worker in self._workers:
-            self._workers.remove(worker)
-            self._gone.append(worker)
+        """Called by a worker that is gone. After a cancelled job a fresh one starts, so that the next job finds it warm."""
+        if worker not in self._workers:
+            return
+        self._workers.remove(worker)
+        self._gone.append(worker)
+        cancelled = worker.job is not None and worker.job.cancelling
+        if cancelled and not self._closing and sum(w.job is None for w in self._workers) < self._max_idle:
+            self._start().rest()
 
     def close(self) -> None:
         """End all workers; jobs that run are cancelled. The pool can be used again afterwards."""
-        for worker in self.workers:
-            if worker.job is not None:
-                worker.job.cancelling = True
-            worker.close()
+        self._closing = True
+        try:
+            for worker in self.workers:
+                if worker.job is not None:
+                    worker.job.cancelling = True
+                worker.close()
+        finally:
+            self._closing = False
 
 
 @cache
