@@ -58,7 +58,7 @@ class LungConvexConfig(Config):
     levels: int = limited(
         2, 1, 5, "Resolution levels of the refinement, each twice as coarse as the next; a sliding region gets one more"
     )
-    coarse_iterations: int = limited(20, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
+    coarse_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
     fine_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
     smoothness: float = limited(1.5, 0.01, 100.0, "Weight of smoothness against similarity", advanced=False)
     sliding_gradient: float = limited(
