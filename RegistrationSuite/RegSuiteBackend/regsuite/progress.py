@@ -46,6 +46,13 @@ class Progress:
         finally:
             self._start, self._end = outer
 
+    @contextmanager
+    def part(self, start: float, end: float):
+        """Within the block, step(f) reports start + f * (end - start) of what step would have reported outside it."""
+        low, span = self._start, self._end - self._start
+        with self.share(low + start * span, low + end * span):
+            yield self
+
     def step(self, fraction: float, detail: str = "") -> None:
         """Report; raises Cancelled when the callback returned False."""
         if self._callback is None:

@@ -92,7 +92,7 @@ def global_pose(
     last = len(settings.keep) - 1
     with torch.no_grad():
         pair = fields(coarse)
-        with progress.share(0.0, 0.6):
+        with progress.part(0.0, 0.6):
             plan = SearchSettings(coarse, settings.rotations, settings.least_overlap, settings.power)
             poses = distinct(search(*pair, plan, progress), settings.keep[0], centre, near)
         for level, count in enumerate(settings.keep):
@@ -100,10 +100,10 @@ def global_pose(
             pair = fields(spacing) if level else pair
             ascent = AscentSettings(settings.points * 2**level, settings.iterations, 0.5 * spacing, settings.power)
             low, step = 0.6 + 0.4 * level / (last + 1), 0.4 / (last + 1)
-            with progress.share(low, low + 0.9 * step):
+            with progress.part(low, low + 0.9 * step):
                 poses = ascend(*pair, poses[:count], ascent, seed, progress)
             if here and (level or not last):  # a pose that is nearly right has nothing to gain from the coarsest level
-                with progress.share(low + 0.9 * step, low + step):
+                with progress.part(low + 0.9 * step, low + step):
                     here = ascend(*pair, here, ascent, seed, progress)
                 poses = sorted(poses + here, key=lambda pose: -pose.score)
             poses = distinct(poses, max(2, count), centre, near)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from regsuite import check
 from regsuite.errors import InputError
+from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
+from regsuite.ops.filters import gaussian_smooth
 from regsuite.solvers.frame import crop
 
 _SAMPLE_VOXELS = 500_000
@@ -28,6 +31,24 @@ def scaled(image: Image, name: str) -> Image:
     if high <= low:
         raise InputError(f"The {name} image is constant ({low:g} everywhere); expected an image with contrast.")
     return image.with_data((data.clamp(low, high) - low) / (high - low))
+
+
+def within(image: Image, mask: Image | None, name: str) -> Image:
+    """`scaled` by the values inside a binary mask on the same grid; outside, each value gives way to those of the mask near it.
+
+    What a mask hides can then leak neither into the grey range nor, by smoothing or interpolation, over its border.
+    """
+    whole = scaled(image, name)
+    if mask is None:
+        return whole
+    inside = mask.data[0] > 0.5
+    values = image.data[0][inside]
+    values = scaled(Image(values.view(1, 1, 1, -1), Grid((1, 1, len(values)), np.eye(4))), f"masked {name}").data.flatten()
+    data = torch.zeros_like(whole.data)
+    data[0][inside] = values
+    near = gaussian_smooth(mask.data, (1.0, 1.0, 1.0))
+    fill = gaussian_smooth(data, (1.0, 1.0, 1.0)) / near.clamp(min=1e-6)
+    return image.with_data(torch.where(inside, data, torch.where(near > 1e-3, fill, values.mean())))
 
 
 def binary(mask: Image, name: str) -> Image:

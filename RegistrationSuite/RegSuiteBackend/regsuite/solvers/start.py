@@ -1,15 +1,70 @@
-"""Linear starts: bring two images roughly together before anything else looks at them."""
+"""Linear starts: bring two images roughly together before anything else looks at them. `initialise` is the door of all methods."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from regsuite import check
+from regsuite.errors import InputError
 from regsuite.geometry.image import Image
 from regsuite.ops.mind import mind_ssc
 from regsuite.ops.sampling import resample
+from regsuite.progress import Progress
 from regsuite.solvers.frame import make_level
-from regsuite.transforms import AffineTransform
+from regsuite.solvers.global_pose import PoseSettings, global_pose
+from regsuite.solvers.mass import centre_of_mass, principal_pose
+from regsuite.transforms import AffineTransform, Transform
+
+POLICIES = ("header", "translation", "centre", "mass", "moments", "csngf")
+_TRANSLATION_GAIN = 0.05  # ours: share of the cost a translation must save to be taken
+
+
+def initialise(
+    fixed: Image,
+    moving: Image,
+    policy: str = "header",
+    *,
+    initial: Transform | None = None,
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    translation_mm: float = 8.0,
+    pose: PoseSettings | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """A linear start T0 (4x4, fixed -> moving points, RAS mm) and sentences for the user. A given `initial` is the answer.
+
+    header: the world of the files, or their boxes' middles where they do not overlap; translation: header, then the translation
+    that makes MIND-SSC agree best at `translation_mm`, where it clearly helps; centre: the boxes' middles; mass: the centres of
+    mass; moments: centres and principal axes of mass; csngf: any pose at all, by squared NGF. Masks are those of the images.
+    Raises InputError on an unknown policy, a deformable `initial`, and images without contrast.
+    """
+    check.choice("start", policy, POLICIES)
+    progress = progress or Progress()
+    if initial is not None:
+        if not isinstance(initial, AffineTransform):
+            raise InputError("The initial transform must be rigid or affine; found a deformable one.")
+        return np.array(initial.matrix), []
+    if policy == "csngf":
+        found = global_pose(
+            fixed, moving, settings=pose, fixed_mask=fixed_mask, moving_mask=moving_mask, seed=seed, progress=progress
+        )
+        return found.matrix, []
+    if policy == "centre":
+        return centring(fixed, moving), []
+    if policy in ("mass", "moments"):
+        place = centre_of_mass if policy == "mass" else principal_pose
+        return place(fixed, moving, fixed_mask, moving_mask), []
+    matrix, warnings = np.eye(4), []
+    if overlap_fraction(fixed, moving) <= 0.0:
+        matrix = centring(fixed, moving)
+        warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
+    if policy == "translation" and min(fixed.grid.shape) > 1:
+        progress.step(0.5, "translation")
+        moved, gain = best_translation(fixed, moving, matrix, translation_mm)
+        matrix = moved if gain > _TRANSLATION_GAIN else matrix
+    return matrix, warnings
 
 
 def overlap_fraction(fixed: Image, moving: Image) -> float:

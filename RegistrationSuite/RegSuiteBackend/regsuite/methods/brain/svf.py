@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from regsuite.errors import InputError
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
 from regsuite.progress import Progress, ProgressCallback
@@ -26,10 +25,9 @@ from regsuite.solvers.frame import canonical, make_level, resize_displacement
 from regsuite.solvers.gauss_newton import RefineSettings, refine
 from regsuite.solvers.intake import binary, foreground_box, on_grid_of, scaled
 from regsuite.solvers.velocity import SymmetricCorrelation, to_velocity_transform
-from regsuite.transforms import AffineTransform, Transform
+from regsuite.transforms import Transform
 
 _MARGIN_MM = 10.0  # ours: kept around what the image shows
-_TRANSLATION_GAIN = 0.05  # ours: share of the cost a translation must save to be taken
 _TRANSLATION_MM = 8.0  # ours: voxel at which translations are compared
 
 
@@ -81,14 +79,16 @@ def register(
     """
     config = config or BrainSvfConfig()
     reporter = Progress(progress)
-    warnings: list[str] = []
     history: list[dict[str, Any]] = []
     with torch.no_grad():
         where = choose_device(device)
         with reporter.stage("start", 0.0, 0.1):
             target, source = canonical(scaled(fixed, "fixed").to(where)), scaled(moving, "moving").to(where)
             masks = _masks(fixed_mask, moving_mask, where)
-            matrix = _linear_start(target, source, initial, config, warnings, reporter)
+            policy = "translation" if config.translation else "header"
+            matrix, warnings = start.initialise(
+                target, source, policy, initial=initial, translation_mm=_TRANSLATION_MM, progress=reporter
+            )
             target, source = foreground_box(target, _MARGIN_MM), foreground_box(source, _MARGIN_MM)
             weights = [None if m is None else on_grid_of(m, i) for m, i in zip(masks, (target, source), strict=True)]
         with reporter.stage("refine", 0.1, 1.0):
@@ -105,24 +105,6 @@ def _masks(fixed_mask: Image | None, moving_mask: Image | None, device: torch.de
         None if fixed_mask is None else canonical(binary(fixed_mask, "fixed mask").to(device)),
         None if moving_mask is None else binary(moving_mask, "moving mask").to(device),
     )
-
-
-def _linear_start(
-    fixed: Image, moving: Image, initial: Transform | None, config: BrainSvfConfig, warnings: list[str], reporter: Progress
-) -> np.ndarray:
-    if initial is not None:
-        if not isinstance(initial, AffineTransform):
-            raise InputError("The initial transform must be rigid or affine; found a deformable one.")
-        return np.array(initial.matrix)
-    matrix = np.eye(4)
-    if start.overlap_fraction(fixed, moving) <= 0.0:
-        matrix = start.centring(fixed, moving)
-        warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
-    if config.translation and min(fixed.grid.shape) > 1:
-        reporter.step(0.5, "translation")
-        moved, gain = start.best_translation(fixed, moving, matrix, _TRANSLATION_MM)
-        matrix = moved if gain > _TRANSLATION_GAIN else matrix
-    return matrix
 
 
 def _refine(

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from regsuite.errors import InputError
 from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
@@ -36,9 +35,8 @@ from regsuite.solvers.frame import (
 )
 from regsuite.solvers.gauss_newton import RefineSettings, refine
 from regsuite.solvers.intake import binary, scaled
-from regsuite.transforms import AffineTransform, Transform
+from regsuite.transforms import Transform
 
-_TRANSLATION_GAIN = 0.05  # ours: share of the cost a translation must save to be taken
 _MARGIN_MM = 12.0  # ours: box kept around a sliding region
 _LATTICE_STEP = 2.5  # ours: finest images per node of the displacement lattice
 _REGION_CG_ITERATIONS = 30  # ours: a region has no neighbours to lean on; steps solved well carry the motion to its border
@@ -102,12 +100,13 @@ def register(
     """
     config = config or LungConvexConfig()
     reporter = Progress(progress)
-    warnings: list[str] = []
     history: list[dict[str, Any]] = []
     with torch.no_grad():
         with reporter.stage("start", 0.0, 0.1):
             pair = _load(fixed, moving, fixed_mask, moving_mask, config, choose_device(device))
-            pair.start = _linear_start(pair, initial, config, warnings, reporter)
+            pair.start, warnings = start.initialise(
+                pair.fixed, pair.moving, "translation", initial=initial, translation_mm=config.cell_mm, progress=reporter
+            )
         with reporter.stage("search", 0.1, 0.3):
             u = _search(pair, config, reporter)
         with reporter.stage("refine", 0.3, 0.97):
@@ -163,25 +162,6 @@ def _load(
 
 def _lattice(pair: _Pair, u: torch.Tensor) -> Grid:
     return pair.fixed.grid.resized((int(u.shape[1]), int(u.shape[2]), int(u.shape[3])))
-
-
-def _linear_start(
-    pair: _Pair, initial: Transform | None, config: LungConvexConfig, warnings: list[str], reporter: Progress
-) -> np.ndarray:
-    if initial is not None:
-        if not isinstance(initial, AffineTransform):
-            raise InputError("The initial transform must be rigid or affine; found a deformable one.")
-        return np.array(initial.matrix)
-    matrix = np.eye(4)
-    if start.overlap_fraction(pair.fixed, pair.moving) <= 0.0:
-        matrix = start.centring(pair.fixed, pair.moving)
-        warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
-    if min(pair.fixed.grid.shape) > 1:
-        reporter.step(0.5, "translation")
-        moved, gain = start.best_translation(pair.fixed, pair.moving, matrix, config.cell_mm)
-        if gain > _TRANSLATION_GAIN:
-            matrix = moved
-    return matrix
 
 
 def _search(pair: _Pair, config: LungConvexConfig, reporter: Progress) -> torch.Tensor:
