@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_matrix_and_an_image_on_itself_stays(head: 
     assert np.array_equal(a, b)
     assert not np.array_equal(a, other)
     still = align(head, head, settings=settings).matrix
-    assert error(still, np.eye(4), head.grid) < 0.05
+    assert error(still, np.eye(4), head.grid) < 0.1
 
 
 def test_it_stops_when_asked(head: Image) -> None:

@@ -15,11 +15,11 @@ import torch
 from regsuite.geometry.image import Image
 from regsuite.ops.orientation import GradientField, gradient_field
 from regsuite.progress import Progress
+from regsuite.solvers.boxes import overlap_fraction
 from regsuite.solvers.intake import binary, scaled
 from regsuite.solvers.pose_ascent import AscentSettings, ascend
 from regsuite.solvers.rotation_search import Pose, SearchSettings, search
 from regsuite.solvers.rotations import angle_degrees
-from regsuite.solvers.start import overlap_fraction
 
 _SAME_DEGREES = 7.0  # ours: about the distance of a pose from the nearest member of a set of 4608 rotations
 LOW_CONFIDENCE = 0.12  # ours: between unrelated images (0.01 to 0.04 seen) and images of one head (0.27 and more)

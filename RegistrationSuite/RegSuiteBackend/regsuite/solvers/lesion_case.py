@@ -15,7 +15,7 @@ from regsuite.ops.intensity import IntensityMap, match_quantiles
 from regsuite.ops.pyramid import at_spacing
 from regsuite.ops.sampling import resample
 from regsuite.progress import Progress
-from regsuite.solvers import start as starts
+from regsuite.solvers import boxes
 from regsuite.solvers.frame import canonical, crop
 from regsuite.transforms import AffineTransform, Transform
 
@@ -226,7 +226,7 @@ def _linear_start(
             raise InputError("The initial transform must be rigid or affine; found a deformable one.")
         return np.array(initial.matrix)
     matrix = np.eye(4)
-    if starts.overlap_fraction(target, source) <= 0.0:
-        matrix = starts.centring(target, source)
+    if boxes.overlap_fraction(target, source) <= 0.0:
+        matrix = boxes.centring(target, source)
         warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
     return matrix

@@ -11,6 +11,7 @@ from regsuite.geometry.image import Image
 from regsuite.ops.mind import mind_ssc
 from regsuite.ops.sampling import resample
 from regsuite.progress import Progress
+from regsuite.solvers.boxes import centring, overlap_fraction
 from regsuite.solvers.frame import make_level
 from regsuite.solvers.global_pose import PoseSettings, global_pose
 from regsuite.solvers.mass import centre_of_mass, principal_pose
@@ -65,17 +66,6 @@ def initialise(
         moved, gain = best_translation(fixed, moving, matrix, translation_mm)
         matrix = moved if gain > _TRANSLATION_GAIN else matrix
     return matrix, warnings
-
-
-def overlap_fraction(fixed: Image, moving: Image) -> float:
-    """Share of the fixed box (sampled on a coarse lattice) that lies inside the moving box, world space, identity map."""
-    points = fixed.grid.resized((16, 16, 16)).world_points(torch.float64).view(-1, 3)
-    return float(moving.grid.contains(points).double().mean())
-
-
-def centring(fixed: Image, moving: Image) -> np.ndarray:
-    """4x4 translation that puts the middle of the moving box on the middle of the fixed box."""
-    return AffineTransform.translation(moving.grid.centre - fixed.grid.centre).matrix
 
 
 def best_translation(

@@ -21,7 +21,7 @@ import torch
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Candidate, Config, Result, Status, limited
 from regsuite.progress import Progress, ProgressCallback
-from regsuite.solvers import start
+from regsuite.solvers import boxes
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.global_pose import LOW_CONFIDENCE, PoseSettings, global_pose
 from regsuite.transforms import AffineTransform
@@ -82,7 +82,7 @@ def register(
         )
     candidates = tuple(Candidate(AffineTransform(matrix), score) for matrix, score in found.candidates)
     warnings = []
-    if start.overlap_fraction(fixed, moving) <= 0.0:
+    if boxes.overlap_fraction(fixed, moving) <= 0.0:
         warnings.append("The images do not overlap in world space; their places were ignored and every translation was tried.")
     if found.confidence < LOW_CONFIDENCE:
         warnings.append("The best pose is hardly better than the next: these images may not show the same thing.")
