@@ -3,8 +3,8 @@
     python -m regsuite.worker job.json     one job
     python -m regsuite.worker --serve      a warm worker: one request per line on stdin, until stdin closes
 
-Request: {"job": id, "command": "register" | "apply" | "evaluate", ...fields of the command's request}; {"command": "cancel",
-"job": id} stops it (without an id: whichever runs). Answers on stdout, one object per line:
+Request: {"job": id, "command": "register" | "apply" | "evaluate" | "uncertainty", ...fields of the command's request};
+{"command": "cancel", "job": id} stops it (without an id: whichever runs). Answers on stdout, one object per line:
 
     {"type": "ready", "versions": {...}}                       --serve only, once, torch already imported
     {"type": "progress", "job", "fraction", "stage", "detail", "seconds_left"}
@@ -134,11 +134,23 @@ def _slices(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
     return {"out": str(out), "files": files, **{name: report[name] for name in kept}}
 
 
+def _uncertainty(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
+    from regsuite.pipeline.request import from_mapping
+    from regsuite.pipeline.uncertainty import REPORT, UncertaintyRequest, run_uncertainty
+
+    out = run_uncertainty(from_mapping(UncertaintyRequest, fields), progress)
+    report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+    files = {path.name: str(path) for path in sorted(out.iterdir()) if path.is_file()}
+    kept = ("status", "warnings", "sigma_mm", "correlation_mm", "folding_of_samples", "calibration", "timings_s", "device")
+    return {"out": str(out), "files": files, **{name: report[name] for name in kept}}
+
+
 COMMANDS: dict[str, Callable[[Mapping[str, Any], Reporter], dict[str, Any]]] = {
     "register": _register,
     "apply": _apply,
     "evaluate": _evaluate,
     "slices": _slices,
+    "uncertainty": _uncertainty,
 }
 
 

@@ -8,6 +8,7 @@ import typer
 
 from regsuite.cli import dose as dose_commands
 from regsuite.cli import slices as slices_commands
+from regsuite.cli import uncertainty as uncertainty_commands
 
 app = typer.Typer(
     name="regsuite",
@@ -170,3 +171,4 @@ def demo(
 
 app.command()(dose_commands.dvh)
 app.command()(slices_commands.slices)
+app.command()(uncertainty_commands.uncertainty)

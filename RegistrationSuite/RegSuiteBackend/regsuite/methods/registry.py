@@ -86,6 +86,16 @@ _ROWS = (
         "completed here); Laurentini, The visual hull concept for silhouette-based image understanding, IEEE PAMI 1994",
         command="slices",
     ),
+    MethodRow(
+        key="uncertainty-elbo",
+        module="regsuite.methods.uncertainty.elbo",
+        title="Uncertainty of a deformation",
+        area="uncertainty",
+        summary="Standard deviation in mm of a given transform of any origin (initial), or of a registration of its own.",
+        takes=("initial",),
+        reference="Smolders, Lomax, Weber and Albertini, Deformable Image Registration Uncertainty Quantification Using Deep "
+        "Learning for Dose Accumulation in Adaptive Proton Therapy, WBIR 2022",
+    ),
 )
 METHODS: dict[str, MethodRow] = {row.key: row for row in _ROWS}
 

@@ -1,0 +1,1 @@
+"""Where a deformation can be trusted."""
