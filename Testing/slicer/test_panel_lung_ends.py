@@ -111,7 +111,8 @@ def test_closing_the_scene_during_a_run_cancels_it(lung: panel.Panel, case: dict
     app.reset_scene()
     empty = slicer.mrmlScene.GetNumberOfNodes()
     panel.wait_until(lambda: lung.widget.run is None, 20)
-    assert slicer.mrmlScene.GetNumberOfNodes() == empty and leftovers() == [] and slow.workers == ()
+    assert slicer.mrmlScene.GetNumberOfNodes() == empty and leftovers() == []
+    assert [worker.job for worker in slow.workers] == [None], "only a fresh worker for the next job"
     assert lung.ui.applyButton.toolTip == "Select the fixed volume."
 
 
