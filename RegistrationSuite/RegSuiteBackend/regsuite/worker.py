@@ -300,6 +300,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(arguments) != 1:
         print("regsuite: usage: python -m regsuite.worker (JOB.json | --serve)", file=sys.stderr)
         return 2
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads would spin beside a busy machine
     signal.signal(signal.SIGTERM, _leave)
     channel = Channel(_protocol_stream())
     cancelled = threading.Event()

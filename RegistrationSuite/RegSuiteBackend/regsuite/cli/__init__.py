@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 1, 130, 143
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point: run and leave with the exit code of `run`."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: its idle threads would spin, at twice the processor time
     raise SystemExit(run(argv))
 
 
