@@ -204,6 +204,7 @@ def read_volume(path: FilePath) -> VolumeData:
         storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
         storage.SetFileName(os.path.abspath(path))
         storage.SetCenterImage(0)
+        storage.SetSingleFile(1)  # numbered files beside it are no series
         if not os.path.isfile(path) or not storage.ReadData(node):
             raise InputError(
                 f"Cannot read '{path}': expected an image file, found no such file or another kind of file."

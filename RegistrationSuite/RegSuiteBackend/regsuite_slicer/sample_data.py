@@ -70,3 +70,22 @@ def _load(folder: Path, key: str, title: str) -> Any:
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetVisibility(False)  # two hundred points would hide the images
     return node
+
+
+def load_slice_phantom(
+    name: str, volume_name: str, slice_name: str, seed: int = 0, size: tuple[int, int, int] | None = None
+) -> list[Any]:
+    """Make a phantom of a volume and slices and put it into the scene: the volume first, then the slices in their order."""
+    outcome = install.ensure_torch()
+    if not outcome.ready:
+        raise JobError(outcome.message, "torch")
+    folder = Path(tempfile.mkdtemp(prefix="regsuite-phantom-", dir=slicer.app.temporaryPath))
+    try:
+        wanted = {"name": name, "out": str(folder / "data"), "seed": seed, "size": size}
+        run_python(_MAKE, json.dumps(wanted), _("The sample data could not be made"))
+        data = folder / "data"
+        slices = sorted(path for path in data.glob("slice_*.nrrd") if path.stem[6:].isdigit())
+        loaded = [nodes.import_volume(data / "volume.nrrd", name=volume_name)]
+        return loaded + [nodes.import_volume(path, name=f"{slice_name}_{path.stem[6:]}") for path in slices]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -122,11 +122,15 @@ def _information(real: torch.Tensor, emulated: torch.Tensor) -> float:
     return mutual_information(a, b, limits[0], limits[1])
 
 
+def _mean(rows: list[dict[str, Any]], when: str) -> float:
+    return float(np.mean([row[f"information_{when}"] for row in rows]))
+
+
 def _verdict(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The report in words: how sure the places are, and whether the slices agree better with the volume than before."""
     counts = {level: sum(row["level"] == level for row in rows) for level in ("good", "check", "poor")}
     level = "poor" if counts["poor"] * 2 > len(rows) else "check" if counts["poor"] + counts["check"] else "good"
-    before, after = (float(np.mean([row[f"information_{when}"] for row in rows])) for when in ("before", "after"))
+    before, after = _mean(rows, "before"), _mean(rows, "after")
     reasons = [{"level": level, "text": f"{counts['good']} of {len(rows)} slices lie where the images clearly say so."}]
     for name in ("check", "poor"):
         listed = ", ".join(str(row["slice"]) for row in rows if row["level"] == name)
@@ -172,6 +176,9 @@ def _report(
             "warnings": [*inputs.notes, *result.warnings],
             "history": [dict(item) for item in result.history],
             "stack_matrix_ras": result.transform.matrix.tolist(),
+            "metrics": {
+                when: {"similarity": {"ncc": None, "mutual_information": _mean(rows, when)}} for when in ("before", "after")
+            },
             "slices": rows,
             "regions": regions,
             "verdict": _verdict(rows),

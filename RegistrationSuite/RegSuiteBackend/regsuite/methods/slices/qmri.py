@@ -38,7 +38,7 @@ from regsuite.transforms import AffineTransform
 _RANK_MM, _RANK_BINS = 8.0, 12  # ours
 _CLIMB_MM, _CLIMB_BINS = 6.0, 20
 _FINE_BINS = 28
-_POOL, _ROUNDS = 28, 2
+_POOL, _KEPT, _ROUNDS = 28, 12, 2
 
 
 @dataclass(frozen=True)
@@ -258,9 +258,13 @@ def _stack(job: _Job, pool: list[Candidate], config: SlicesQmriConfig, reporter:
     for number, spacing in enumerate((_CLIMB_MM, 4.0, max(2.0, config.finest_mm))):
         level = make_level(job.volume, job.slices, spacing, _CLIMB_BINS if spacing > 3 else _FINE_BINS)
         with reporter.share((0.5, 0.58, 0.62)[number], (0.58, 0.62, 0.7)[number]):
-            for round_ in range(_ROUNDS if number < 1 else 1):
-                tick = _part(reporter, round_, _ROUNDS if number < 1 else 1)
-                pool = _climbed(level, pool, Climb(config.iterations, spacing / 2.5, spacing / 15.0), tick)
+            rounds = _ROUNDS if number == 0 else 1
+            for round_ in range(rounds):
+                first = rounds > 1 and round_ == 0  # many places, a short way; then few, all the way
+                tick = _part(reporter, round_, rounds)
+                iterations = max(1, config.iterations // 2) if first else config.iterations
+                pool = _climbed(level, pool, Climb(iterations, spacing / 2.5, spacing / 15.0), tick)
+                pool = _distinct(job, pool, _KEPT) if first else pool
                 if number < 2:
                     pool = _reordered(level, job, pool)
         history.append({"stage": "stack", "level": f"{spacing:g} mm", "iteration": config.iterations, "energy": -pool[0].score})

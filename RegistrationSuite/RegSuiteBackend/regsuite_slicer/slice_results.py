@@ -1,0 +1,174 @@
+"""The folder of `regsuite slices` into the scene, and views of single slices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regsuite_slicer import nodes, results, views
+from regsuite_slicer.arrays import VolumeData
+
+ROLES = {name: f"RegistrationSuite.{name.capitalize()}" for name in ("placed", "emulated", "difference")}
+"""Reference roles of the table of slices: the n-th node of each belongs to its n-th row."""
+_COLUMNS = ("slice", "place", "moved", "confidence")
+_BINS = 48
+
+
+@dataclass(frozen=True)
+class SliceNodes:
+    """The nodes of a job: volume, slices, and the node for the quantitative map (None: a new one)."""
+
+    volume: Any
+    slices: tuple[Any, ...]
+    quantitative: Any = None
+
+
+@dataclass(frozen=True)
+class SlicesInScene:
+    """What a job made. One node per slice in transforms, placed, emulated and differences; regions is None without labels."""
+
+    table: Any
+    slices_table: Any
+    quantitative: Any
+    transforms: tuple[Any, ...]
+    placed: tuple[Any, ...]
+    emulated: tuple[Any, ...]
+    differences: tuple[Any, ...]
+    regions: Any
+    report: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+    transform: Any = None
+    volume: Any = None
+
+
+def apply_slices(outputs: SliceNodes, folder: str | Path) -> SlicesInScene:
+    """Read everything, then make the nodes; on an error remove what was made. Raises InputError for a damaged folder."""
+    folder = Path(folder)
+    report = results.read_report(folder)
+    count = len(report["slices"])
+    stems = [f"slice_{n + 1:02d}" for n in range(count)]
+    transforms = [nodes.read_transform(folder / f"{stem}.h5") for stem in stems]
+    placed = [nodes.read_volume(folder / f"{stem}_placed.nrrd") for stem in stems]
+    emulated = [nodes.read_volume(folder / f"{stem}_emulated.nrrd") for stem in stems]
+    quantitative = nodes.read_volume(folder / "quantitative.nrrd")
+    names = [_name(outputs, report, n) for n in range(count)]
+    made: list[Any] = []
+    try:
+        table = _new("vtkMRMLTableNode", "Slices verdict", made)
+        nodes.fill_table(table, results.verdict_columns(report))
+        table.SetAttribute(results.REPORT_ATTRIBUTE, json.dumps(report))
+        moved = tuple(
+            nodes.set_transform(_new("vtkMRMLTransformNode", f"{name} to volume", made), item)
+            for name, item in zip(names, transforms, strict=True)
+        )
+        shown: dict[str, list[Any]] = {"placed": [], "emulated": [], "difference": []}
+        for name, real, seen in zip(names, placed, emulated, strict=True):
+            rest = VolumeData(difference(real.values, seen.values), real.affine)
+            for what, data in (("placed", real), ("emulated", seen), ("difference", rest)):
+                shown[what].append(nodes.set_volume(_new("vtkMRMLScalarVolumeNode", f"{name} {what}", made), data))
+        slices_table = _new("vtkMRMLTableNode", "Slices in the volume", made)
+        nodes.fill_table(slices_table, _columns(names, report))
+        for what, items in shown.items():
+            for item in items:
+                slices_table.AddNodeReferenceID(ROLES[what], item.GetID())
+        target = outputs.quantitative or _new("vtkMRMLScalarVolumeNode", "Quantitative map", made)
+        _place_map(nodes.set_volume(target, quantitative), placed)
+        regions = _regions(report, made)
+    except Exception:
+        for item in reversed(made):
+            views.remove_node(item)
+        raise
+    parts = (tuple(shown[what]) for what in ("placed", "emulated", "difference"))
+    return SlicesInScene(table, slices_table, target, moved, *parts, regions, report)
+
+
+def difference(real: np.ndarray, emulated: np.ndarray) -> np.ndarray:
+    """real - E[real | emulated], the mean of the real values in each of 48 equally filled bins of the emulated ones."""
+    edges = np.unique(np.quantile(emulated, np.linspace(0.0, 1.0, _BINS + 1)))
+    index = np.clip(np.searchsorted(edges, emulated, side="right") - 1, 0, max(len(edges) - 2, 0))
+    sums = np.bincount(index.ravel(), real.ravel().astype(np.float64), minlength=len(edges))
+    counts = np.bincount(index.ravel(), minlength=len(edges))
+    return (real - (sums / np.maximum(counts, 1))[index]).astype(np.float32)
+
+
+def table_rows(table: Any, slices: list[Any]) -> list[tuple[str, ...]]:
+    """Rows for the panel: the listed slices by name, with place and confidence where the table of slices holds them."""
+    found: dict[str, tuple[str, ...]] = {}
+    if table is not None:
+        data = table.GetTable()
+        rows = [tuple(data.GetValue(r, c).ToString() for c in range(4)) for r in range(data.GetNumberOfRows())]
+        found = {row[0]: row for row in rows}
+    return [found.get(node.GetName(), (node.GetName(), "", "", "")) for node in slices]
+
+
+def show_slice(table: Any, row: int, what: str) -> None:
+    """Turn the red view to the plane of a slice and show its placed, emulated or difference volume there alone."""
+    import slicer
+
+    node = table.GetNthNodeReference(ROLES[what], row) if table is not None else None
+    if node is None:
+        return
+    slicer.util.setSliceViewerLayers(background=node, foreground=None)
+    for name in ("Red",):
+        view = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode")
+        if view is not None:
+            view.RotateToVolumePlane(node)
+            centre = [0.0] * 6
+            node.GetRASBounds(centre)
+            view.JumpSliceByCentering(*((centre[2 * axis] + centre[2 * axis + 1]) / 2 for axis in range(3)))
+
+
+def is_flat(node: Any) -> bool:
+    """Whether a volume is one slice."""
+    image = node.GetImageData()
+    return image is not None and min(image.GetDimensions()) == 1
+
+
+def _name(outputs: SliceNodes, report: Mapping[str, Any], n: int) -> str:
+    """The slice's node, when every node held one slice; else its number."""
+    whole = len(outputs.slices) == len(report["slices"])
+    return str(outputs.slices[n].GetName()) if whole else f"Slice {n + 1}"
+
+
+def _columns(names: list[str], report: Mapping[str, Any]) -> dict[str, list[str]]:
+    rows = report["slices"]
+    return {
+        "slice": names,
+        "place": [f"{row['slot']}{' from behind' if row['reversed'] else ''}" for row in rows],
+        "moved": [f"{row['shift_mm']:.1f} mm, {row['turn_deg']:.1f}\u00b0" for row in rows],
+        "confidence": [f"{row['confidence']:.2f} ({row['level']})" for row in rows],
+    }
+
+
+def _regions(report: Mapping[str, Any], made: list[Any]) -> Any:
+    rows = report.get("regions") or []
+    if not rows:
+        return None
+    node = _new("vtkMRMLTableNode", "Values by region", made)
+    names = ("label", "voxels", "mean", "std", "median", "p05", "p95")
+    return nodes.fill_table(node, {name: [f"{row[name]:.4g}" for row in rows] for name in names})
+
+
+def _place_map(node: Any, placed: list[VolumeData]) -> None:
+    """Colours over the range of the slices' values; nothing where no slice passes."""
+    values = np.concatenate([item.values.ravel() for item in placed])
+    low, high = (float(v) for v in np.percentile(values, (2, 98)))
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    results.show_as_map(node, "vtkMRMLPETProceduralColorNodePET-Rainbow2", (low, max(high, low + 1e-6)), "value")
+    display = node.GetDisplayNode()
+    display.SetThreshold(float(values[values > 0].min()) * 1e-3 if (values > 0).any() else low, float(values.max()))
+    display.SetApplyThreshold(True)
+
+
+def _new(class_name: str, name: str, made: list[Any]) -> Any:
+    import slicer
+
+    node = slicer.mrmlScene.AddNewNodeByClass(class_name, slicer.mrmlScene.GenerateUniqueName(name))
+    made.append(node)
+    return node

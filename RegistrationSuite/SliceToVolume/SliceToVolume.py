@@ -1,0 +1,261 @@
+"""Slices to Volume: a panel and a console function around regsuite's slices-qmri."""
+
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import qt
+import slicer
+from regsuite_slicer import advanced, slice_results, views
+from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
+from regsuite_slicer.panel import PanelWidget
+from regsuite_slicer.sample_data import load_slice_phantom
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+
+METHOD = "slices-qmri"
+SAMPLE = "HipRadialPhantom"
+SLICES_ROLE = "RegistrationSuite.Slices"
+DOCUMENTATION = "https://github.com/RegistrationSuite/RegistrationSuite#readme"
+
+
+class SliceToVolume(ScriptedLoadableModule):
+    """What the application shows about the module."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("Slices to Volume")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        parent.dependencies = ["RegSuiteBackend"]
+        parent.contributors = ["The RegistrationSuite contributors"]
+        parent.helpText = _(
+            "Finds where 2D slices lie in a 3D scan of the same patient and brings their values into it: six quantitative MR "
+            "slices of a hip, for example, whose order and position cannot be relied on. Choose the volume, list the slices and "
+            "press Apply. Research use only; not a medical device, not for clinical decisions."
+        ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
+        parent.acknowledgementText = _(
+            "Please cite the method: slice-to-volume registration for quantitative MR of the hip, WBIR 2022 (23), completed here; "
+            "and A. Laurentini, The visual hull concept for silhouette-based image understanding, IEEE PAMI 1994. The code is "
+            "written anew from the papers."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData() -> None:
+    """Add the phantom to the module Sample Data."""
+    import SampleData
+
+    icon = Path(__file__).parent / "Resources" / "Icons" / "SliceToVolume.png"
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=_("Registration Suite"),
+        sampleName=SAMPLE,
+        uris="generated:hip-radial",
+        fileNames="HipRadialPhantom.nrrd",
+        nodeNames="Hip",
+        thumbnailFileName=str(icon) if icon.is_file() else None,
+        customDownloader=makeSampleData,
+    )
+
+
+def makeSampleData(source: Any = None) -> list[Any]:
+    """A made hip and six T2 slices of it with wrong headers; nothing is downloaded."""
+    nodes = load_slice_phantom("hip-radial", "Hip", "HipT2")
+    slicer.util.setSliceViewerLayers(background=nodes[0], fit=True)
+    return nodes
+
+
+@parameterNodeWrapper
+class SliceToVolumeParameterNode:
+    """What the panel shows, saved with the scene. The slices are node references of the role SLICES_ROLE, in their order."""
+
+    volume: slicer.vtkMRMLScalarVolumeNode
+    volumeMask: Union[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - Slicer knows no A | B
+    labels: Union[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+    method: Annotated[str, Choice([METHOD])] = METHOD
+    preset: Annotated[str, Choice(list(advanced.PRESETS))] = "Default"
+    slicesQmri: advanced.settings_pack(METHOD)
+    outputTransform: slicer.vtkMRMLTransformNode
+    outputVolume: slicer.vtkMRMLScalarVolumeNode
+    slicesTable: slicer.vtkMRMLTableNode
+    verdictTable: slicer.vtkMRMLTableNode
+
+
+class SliceToVolumeLogic(RegistrationLogic):
+    """`slicer.util.getModuleLogic("SliceToVolume")`."""
+
+    PARAMETERS = SliceToVolumeParameterNode
+    SPEC = PanelSpec(
+        methods={METHOD: "slicesQmri"},
+        inputs=(
+            Input("volume", "volume", "volume", "volume", required=True),
+            Input("slices", "slices", "volumes", "slices", required=True),
+            Input("volumeMask", "volume_mask", "labels", "bone in the volume", of="volume"),
+            Input("labels", "labels", "labels", "regions", of="volume"),
+        ),
+        command="slices",
+    )
+
+    @staticmethod
+    def slicesOf(parameters: Any) -> list[Any]:
+        """The listed slices that still are in the scene."""
+        node = parameters.parameterNode
+        found = [node.GetNthNodeReference(SLICES_ROLE, n) for n in range(node.GetNumberOfNodeReferences(SLICES_ROLE))]
+        return [item for item in found if item is not None]
+
+    @staticmethod
+    def setSlices(parameters: Any, slices: list[Any]) -> None:
+        """List these slices instead."""
+        node = parameters.parameterNode
+        node.RemoveNodeReferenceIDs(SLICES_ROLE)
+        for item in slices:
+            node.AddNodeReferenceID(SLICES_ROLE, item.GetID())
+        node.Modified()
+
+    def inputsOf(self, parameters: Any) -> dict[str, Any]:
+        """The list of slices comes from the references."""
+        others = {item.parameter: getattr(parameters, item.parameter) for item in self.SPEC.inputs if item.parameter != "slices"}
+        return {**others, "slices": self.slicesOf(parameters)}
+
+    def outputsOf(self, parameters: Any) -> slice_results.SliceNodes:
+        """The nodes that a run reads from and writes to."""
+        return slice_results.SliceNodes(parameters.volume, tuple(self.slicesOf(parameters)), parameters.outputVolume)
+
+    def missing(self, inputs: Any, outputs: Any) -> str:
+        """As for every panel; and the volume is none of the slices."""
+        reason = super().missing(inputs, outputs)
+        if not reason and inputs["volume"] in inputs["slices"]:
+            return _("The volume is on the list of slices; take it off.")
+        if not reason and outputs.quantitative in (inputs["volume"], *inputs["slices"]):
+            return _("The quantitative map is an input; select another node for it.")
+        return reason
+
+    def deliver(self, outputs: Any, folder: Path) -> Any:
+        """Transforms, slices at their places, emulated slices, the map and the tables."""
+        return slice_results.apply_slices(outputs, folder)
+
+    def place(
+        self,
+        volumeNode: Any,
+        sliceNodes: list[Any],
+        preset: str = "Default",
+        *,
+        volumeMask: Any = None,
+        labels: Any = None,
+        settings: dict[str, Any] | None = None,
+        device: str = "auto",
+        seed: int = 0,
+        blocking: bool = True,
+        listeners: Listeners | None = None,
+    ) -> slice_results.SlicesInScene | Run:
+        """Find where the slices lie in the volume; no panel is needed. The inputs are not changed.
+
+        Returns a SlicesInScene (transforms, placed and emulated slices, differences, the quantitative map, tables, report), or with
+        blocking=False a Run at once. Raises JobError with one sentence when something is missing or goes wrong.
+        """
+        inputs = {"volume": volumeNode, "slices": list(sliceNodes), "volumeMask": volumeMask, "labels": labels}
+        outputs = slice_results.SliceNodes(volumeNode, tuple(sliceNodes))
+        run = self.begin(
+            inputs, outputs, method=METHOD, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners
+        )
+        return run.wait() if blocking else run
+
+
+class SliceToVolumeWidget(PanelWidget):
+    """The panel; its inputs and outputs are in Resources/UI/SliceToVolume.ui."""
+
+    LOGIC = SliceToVolumeLogic
+
+    def setup(self) -> None:
+        """The common sections, then the list of slices."""
+        PanelWidget.setup(self)
+        self.ui.slicesTable.setHorizontalHeaderLabels([_("Slice"), _("Place"), _("Moved"), _("Confidence")])
+        self.ui.addSliceButton.connect("clicked()", self.onAdd)
+        self.ui.addAllButton.connect("clicked()", self.onAddAll)
+        self.ui.removeSliceButton.connect("clicked()", self.onRemove)
+        self.ui.showRealButton.connect("clicked()", lambda: self.onShow("placed"))
+        self.ui.showEmulatedButton.connect("clicked()", lambda: self.onShow("emulated"))
+        self.ui.showDifferenceButton.connect("clicked()", lambda: self.onShow("difference"))
+        self.ui.showMapButton.connect("clicked()", self.onShowMap)
+        for name in ("overlayButton", "checkerboardButton", "flickerButton", "gridButton", "glyphButton", "previewButton"):
+            getattr(self.ui, name).visible = False  # they compare two volumes
+
+    def refresh(self, caller: Any = None, event: Any = None) -> None:
+        """Also the table of slices."""
+        PanelWidget.refresh(self, caller, event)
+        slices = [] if self.parameters is None else self.logic.slicesOf(self.parameters)
+        rows = slice_results.table_rows(None if self.parameters is None else self.parameters.slicesTable, slices)
+        table = self.ui.slicesTable
+        table.setRowCount(len(rows))
+        for row, cells in enumerate(rows):
+            for column, cell in enumerate(cells):
+                table.setItem(row, column, qt.QTableWidgetItem(cell))
+        table.resizeColumnsToContents()
+        done = self.parameters is not None and self.parameters.slicesTable is not None
+        for name in ("showRealButton", "showEmulatedButton", "showDifferenceButton", "showMapButton"):
+            getattr(self.ui, name).enabled = done
+
+    def onAdd(self) -> None:
+        """The chosen volume goes to the end of the list."""
+        node = self.ui.sliceSelector.currentNode()
+        if node is not None and node not in self.logic.slicesOf(self.parameters):
+            self.logic.setSlices(self.parameters, [*self.logic.slicesOf(self.parameters), node])
+
+    def onAddAll(self) -> None:
+        """Every volume of one slice that is not on the list."""
+        listed = self.logic.slicesOf(self.parameters)
+        found = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if slice_results.is_flat(node)]
+        new = sorted((node for node in found if node not in listed), key=lambda node: node.GetName())
+        self.logic.setSlices(self.parameters, [*listed, *new])
+
+    def onRemove(self) -> None:
+        """The selected slice leaves the list."""
+        row, listed = self.ui.slicesTable.currentRow(), self.logic.slicesOf(self.parameters)
+        if 0 <= row < len(listed):
+            self.logic.setSlices(self.parameters, listed[:row] + listed[row + 1 :])
+
+    def keepOutputs(self, result: Any) -> None:
+        """The nodes of the result."""
+        self.parameters.verdictTable, self.parameters.slicesTable = result.table, result.slices_table
+        self.parameters.outputVolume = result.quantitative
+
+    def present(self, run: Run) -> str:
+        """The verdict, and the values laid over the volume."""
+        warning = PanelWidget.present(self, run)
+        self.onShowMap()
+        return warning
+
+    def onShow(self, what: str) -> None:
+        """The red view on the selected slice (the first without a selection): placed, emulated or difference."""
+        slice_results.show_slice(self.parameters.slicesTable, max(0, self.ui.slicesTable.currentRow()), what)
+
+    def onShowMap(self) -> None:
+        """The quantitative map over the volume."""
+        if self.parameters.volume is not None and self.parameters.outputVolume is not None:
+            views.show_overlay(self.parameters.volume, self.parameters.outputVolume, 0.7)
+
+
+class SliceToVolumeTest(ScriptedLoadableModuleTest):
+    """The self test that the application runs: a small phantom, made and placed."""
+
+    def setUp(self) -> None:
+        """Start from an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        """Run every test."""
+        self.setUp()
+        self.test_phantom_is_placed()
+
+    def test_phantom_is_placed(self) -> None:
+        """The slices of the phantom are found with confidence. Skipped where PyTorch is not installed."""
+        from regsuite_slicer import install
+
+        if not install.ensure_torch().ready:
+            self.delayDisplay("PyTorch is not installed: the method itself is not tested.")
+            return
+        volume, *slices = load_slice_phantom("hip-radial", "Hip", "HipT2", size=(64, 64, 64))
+        result = SliceToVolumeLogic().place(volume, slices, preset="Preview")
+        self.assertEqual(len(result.transforms), 6)
+        self.assertNotEqual(result.report["verdict"]["level"], "poor")
+        self.delayDisplay(result.report["verdict"]["headline"])

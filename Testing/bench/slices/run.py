@@ -1,0 +1,259 @@
+"""How well slices-qmri finds slices: the phantom, real anatomy with changed contrast, times. Prints Markdown rows as it goes.
+
+    python -m Testing.bench.slices.run [--only NAME] [--seeds 20]
+
+Errors are taken per slice: mm at its middle and degrees. Starts are 25 degrees and 20 mm off about a random axis, in a random
+direction. Real data are read from the folder named by REGSUITE_DATA, else ../shared/data beside the repository; rows without it are
+left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from regsuite.geometry import Grid, Image
+from regsuite.io import read_image, read_labels
+from regsuite.methods.slices import qmri
+from regsuite.ops.scatter import emulated_slice, region_rows, scatter
+from regsuite.phantoms import SlicePhantom, make_slice_phantom
+from scipy.spatial.transform import Rotation
+
+DATA = Path(os.environ.get("REGSUITE_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+CT, MNI = DATA / "abdomen-ct", DATA / "brain-mni"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Slices with wrong headers, and the true maps of their given positions."""
+
+    volume: Image
+    slices: list[Image]
+    truth: list[np.ndarray]
+    config: qmri.SlicesQmriConfig
+    slice_masks: list[Image] | None = None
+    volume_mask: Image | None = None
+
+
+def errors(poses: Sequence[np.ndarray], case: Case) -> np.ndarray:
+    """(S, 2): mm at the slice's middle, degrees."""
+    out = []
+    for pose, true, image in zip(poses, case.truth, case.slices, strict=True):
+        turn = pose[:3, :3] @ true[:3, :3].T
+        angle = np.rad2deg(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+        out.append((np.linalg.norm(((pose - true) @ np.append(image.grid.centre, 1.0))[:3]), angle))
+    return np.array(out)
+
+
+def rigid(turn_deg: np.ndarray, shift: np.ndarray, about: np.ndarray | None = None) -> np.ndarray:
+    """4x4 turn by a rotation vector in degrees about a point, then a shift."""
+    matrix = np.eye(4)
+    middle = np.zeros(3) if about is None else about
+    matrix[:3, :3] = Rotation.from_rotvec(np.deg2rad(turn_deg)).as_matrix()
+    matrix[:3, 3] = middle - matrix[:3, :3] @ middle + shift
+    return matrix
+
+
+def hip(seed: int, **options: object) -> Case:
+    """The phantom with its bone labels."""
+    masks, size = bool(options.pop("masks", True)), int(options.pop("size", 160))  # type: ignore[call-overload]
+    p = make_slice_phantom("hip-radial", seed, size=(size,) * 3, **options)
+    truth = [item.matrix for item in p.transforms]
+    given = (list(p.slice_masks), p.volume_mask) if masks else (None, None)
+    return Case(p.volume, list(p.slices), truth, qmri.PRESETS["Default"], *given)
+
+
+def fan(centre: np.ndarray, axis: np.ndarray, count: int) -> list[np.ndarray]:
+    """Frames of radial slices about an axis: j runs along it."""
+    across = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
+    across /= np.linalg.norm(across)
+    frame = np.eye(4)
+    frame[:3, :3], frame[:3, 3] = np.stack([across, axis, np.cross(across, axis)], axis=1), centre
+    return [frame @ rigid(np.array([0.0, 180.0 * n / count, 0.0]), np.zeros(3)) for n in range(count)]
+
+
+def turned(centre: np.ndarray, turn_deg: tuple[float, float, float], shift: tuple[float, float, float] = (0, 0, 0)) -> np.ndarray:
+    frame = rigid(np.array(turn_deg), np.zeros(3))
+    frame[:3, 3] = centre + frame[:3, :3] @ np.array(shift)
+    return frame
+
+
+def layout(kind: str, centre: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+    """True frames of radial, parallel (8 slices, 8 mm), orthogonal (3 stacks of 3, 12 mm) or single slices, obliquely placed."""
+    tilt = random.normal(0, 12, 3)
+    oblique = turned(centre, tuple(tilt))
+    if kind == "radial":
+        axis = oblique[:3, :3] @ np.array([0.75, -0.2, -0.63])
+        return fan(centre, axis / np.linalg.norm(axis), 6)
+    if kind == "parallel":
+        return [oblique @ rigid(np.zeros(3), np.array([0, 0, 8.0 * n - 28.0])) for n in range(8)]
+    if kind == "orthogonal":
+        sides = [rigid(np.array(t), np.zeros(3)) for t in ((0, 0, 0), (90.0, 0, 0), (0, 90.0, 0))]
+        return [oblique @ side @ rigid(np.zeros(3), np.array([0, 0, 12.0 * n])) for side in sides for n in (-1, 0, 1)]
+    return [oblique @ rigid(np.array([25.0, 20.0, 0.0]), np.zeros(3))]
+
+
+def grid_of(frame: np.ndarray, pixels: int, spacing: float, thickness: float) -> Grid:
+    affine = frame @ np.diag([spacing, spacing, thickness, 1.0])
+    affine[:3, 3] = frame[:3, 3] - affine[:3, :2] @ np.full(2, (pixels - 1) / 2)
+    return Grid((1, pixels, pixels), affine)
+
+
+def contrast(values: torch.Tensor, kind: str, random: np.random.Generator) -> torch.Tensor:
+    """Values 0..1 through a random curve: monotone (9 random steps up) or not (9 random levels)."""
+    steps = np.cumsum(random.uniform(0.02, 1.0, 9)) if kind == "monotone" else random.uniform(0.0, 1.0, 9)
+    levels = (steps - steps.min()) / (steps.max() - steps.min())
+    return torch.from_numpy(np.interp(values.numpy(), np.linspace(0, 1, 9), levels)).float()
+
+
+def cut(volume: Image, frames: list[np.ndarray], curve: str, seed: int, pixels: int, spacing: float, thickness: float) -> Case:
+    """Slices of a volume with a changed contrast, noise, 1 mm of patient motion and a wrong, shuffled header."""
+    random = np.random.default_rng([seed, 99])
+    data = volume.data.float()
+    low, high = (float(v) for v in np.percentile(data.numpy()[..., ::2, ::2], (0.5, 99.8)))
+    scaled = volume.with_data(((data - low) / (high - low)).clamp(0, 1))
+    radial = len(frames) == 6
+    centre = np.mean([frame[:3, 3] for frame in frames], axis=0)
+    axes = random.normal(size=(2, 3))
+    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    wrong = rigid(25.0 * axes[0], 20.0 * axes[1], centre)
+    order = random.permutation(len(frames)) if radial else np.arange(len(frames))
+    slices, truth = [], []
+    state = int(random.integers(2**31))
+    for place, frame in enumerate(frames):
+        behind = np.diag([-1.0, 1.0, -1.0, 1.0]) if radial and random.integers(2) else np.eye(4)
+        moved = frames[order[place]] @ rigid(np.zeros(3), random.normal(0, 1.0 / 3**0.5, 3)) @ behind
+        seen = emulated_slice(scaled, grid_of(moved, pixels, spacing, thickness), np.eye(4))
+        values = contrast(seen.data, curve, np.random.default_rng(state))  # one curve for all slices: one acquisition
+        values = values + 0.02 * torch.from_numpy(random.normal(size=tuple(values.shape))).float()
+        slices.append(Image(values, grid_of(wrong @ frame, pixels, spacing, thickness)))
+        truth.append(moved @ np.linalg.inv(wrong @ frame))
+    return Case(volume, slices, truth, qmri.PRESETS["Default"])
+
+
+def femur(seed: int, kind: str, curve: str) -> Case:
+    """Proximal femora of abdomen-ct, cut out of the CT with a margin."""
+    ct, labels = read_image(CT / "ct.nii.gz"), read_labels(CT / "labels.nii.gz")
+    centre = femur_head(labels, seed)
+    frames = layout(kind, centre, np.random.default_rng([seed, 7]))
+    return cut(ct.with_data(ct.data.clamp(-200, 800)), frames, curve, seed, 96, 1.5, 4.0)
+
+
+def femur_head(labels: Image, seed: int) -> np.ndarray:
+    """The middle of the upper 60 mm of one of the two largest bones that reach the lower end of the scan beside the middle."""
+    points = labels.grid.world_points(torch.float64)
+    found = []
+    for label in labels.data.unique().tolist():
+        where = (labels.data[0] == label).nonzero()
+        if label == 0 or len(where) < 800:
+            continue
+        world = points[where[:, 0], where[:, 1], where[:, 2]].numpy()
+        if label in FEMORA:
+            top = world[world[:, 2] > world[:, 2].max() - 60.0]
+            found.append(top.mean(axis=0))
+    return found[seed % len(found)]
+
+
+FEMORA = (75, 76)
+
+
+def brain(seed: int, kind: str, curve: str) -> Case:
+    """Slices of the MNI template."""
+    volume = read_image(MNI / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
+    random = np.random.default_rng([seed, 7])
+    centre = volume.grid.centre + random.normal(0, 6, 3)
+    return cut(volume, layout(kind, centre, random), curve, seed, 128, 1.5, 4.0)
+
+
+def measure(name: str, make: Callable[[int], Case], seeds: int) -> None:
+    """One row of the table."""
+    found, right, seconds = [], 0, 0.0
+    for seed in range(seeds):
+        case = make(seed)
+        began = time.process_time()
+        result = qmri.register(case.slices, case.volume, case.config, slice_masks=case.slice_masks, volume_mask=case.volume_mask)
+        seconds += time.process_time() - began
+        error = errors([item.matrix for item in result.slices], case)
+        right += bool((error[:, 1] < 12.0).all() and (error[:, 0] < 15.0).all())
+        found.append(error)
+        print(f"    {name} {seed}: median {np.median(error, axis=0).round(2)}, {seconds:.0f} s", file=sys.stderr, flush=True)
+        if (error > 3.0).any():
+            print(f"    {name} seed {seed}: largest error {error.max(axis=0).round(1)}, confidence {result.confidence:.2f}")
+    table = np.concatenate(found)
+    median, worst = np.median(table, axis=0), np.percentile(table, 95, axis=0)
+    within = 100.0 * float((table <= 2.0).all(axis=1).mean())
+    print(
+        f"| {name} | {seeds} | {median[0]:.2f} / {median[1]:.2f} | {worst[0]:.2f} / {worst[1]:.2f} | {within:.0f} | "
+        f"{right} of {seeds} | {seconds / seeds:.0f} |",
+        flush=True,
+    )
+
+
+def values(seeds: int) -> None:
+    """Quantitative values in the volume against the phantom's truth, where the slices pass."""
+    for name in ("t2_ms", "t1_ms"):
+        medians, regions = [], []
+        for seed in range(seeds):
+            p: SlicePhantom = make_slice_phantom("hip-radial", seed, size=(160,) * 3)
+            result = qmri.register(p.slices, p.volume)
+            images = p.slices if name == "t2_ms" else p.slice_values[name]
+            spread, weight = scatter(images, [item.matrix for item in result.slices], p.volume.grid)
+            sure = (weight.data > 0.5) & (p.volume_labels.data > 0)
+            true = p.maps[name].data
+            medians.append(float(((spread.data - true)[sure] / true[sure]).abs().median()))
+            ours = region_rows(spread, weight, p.volume_labels, dict(p.label_names))
+            theirs = region_rows(p.maps[name], weight, p.volume_labels, dict(p.label_names))
+            regions += [
+                (a["name"], a["median"] / b["median"] - 1.0, a["mean"] / b["mean"] - 1.0) for a, b in zip(ours, theirs, strict=True)
+            ]
+        print(f"| {name} | all voxels | {100 * np.median(medians):.2f} | |", flush=True)
+        for region in dict.fromkeys(item[0] for item in regions):
+            medians_, means = (np.array([item[k] for item in regions if item[0] == region]) for k in (1, 2))
+            print(f"| {name} | {region} | {100 * np.abs(medians_).mean():.2f} | {100 * np.abs(means).mean():.2f} |", flush=True)
+
+
+def speed() -> None:
+    """Six slices against 256^3."""
+    case = hip(0, size=256)
+    wall, cpu = time.perf_counter(), time.process_time()
+    qmri.register(case.slices, case.volume, case.config, slice_masks=case.slice_masks, volume_mask=case.volume_mask)
+    threads = torch.get_num_threads()
+    print(f"| 256^3, 6 slices | {time.perf_counter() - wall:.0f} s | {time.process_time() - cpu:.0f} CPU s | threads {threads} |")
+
+
+ROWS: dict[str, Callable[[int], Case]] = {
+    "hip-radial, 1 mm": lambda seed: hip(seed),
+    "hip-radial, 1 mm, no masks": lambda seed: hip(seed, masks=False),
+    "hip-radial, 2 mm / 2 deg": lambda seed: hip(seed, motion_mm=2.0, motion_deg=2.0),
+}
+for _kind in ("radial", "parallel", "orthogonal", "single"):
+    for _curve in ("monotone", "free"):
+        ROWS[f"brain, {_kind}, {_curve}"] = lambda seed, k=_kind, c=_curve: brain(seed, k, c)
+        ROWS[f"femur CT, {_kind}, {_curve}"] = lambda seed, k=_kind, c=_curve: femur(seed, k, c)
+
+
+def main() -> None:
+    """Print the rows that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="part of the names of the rows")
+    parser.add_argument("--seeds", type=int, default=20)
+    arguments = parser.parse_args()
+    for name, make in ROWS.items():
+        there = (MNI if name.startswith("brain") else CT).is_dir() or name.startswith("hip")
+        if arguments.only in name and there:
+            measure(name, make, arguments.seeds)
+    if arguments.only in "values":
+        values(min(arguments.seeds, 5))
+    if arguments.only in "speed":
+        speed()
+
+
+if __name__ == "__main__":
+    main()
