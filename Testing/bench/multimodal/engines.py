@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -68,10 +69,8 @@ def _local_mi(fixed: Image, moving: Image) -> np.ndarray:
     method.SetOptimizerScalesFromPhysicalShift()
     start = sitk.Euler3DTransform(a.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in a.GetSize()]), 0.0, 0.0, 0.0)
     method.SetInitialTransform(start, inPlace=True)
-    try:
+    with contextlib.suppress(RuntimeError):  # all samples left the moving image: a failure, counted where it stopped
         method.Execute(a, b)
-    except RuntimeError:  # all samples left the moving image: a failure of the method, counted where it stopped
-        pass
     origin = np.array(start.TransformPoint((0.0, 0.0, 0.0)))
     matrix = np.eye(4)
     matrix[:3, 3] = origin
