@@ -76,6 +76,26 @@ _ROWS = (
         "using Normalized Gradient Fields, WBIR 2022",
     ),
     MethodRow(
+        key="rigid",
+        module="regsuite.methods.multimodal.rigid",
+        title="Local rigid, any modalities",
+        area="multimodal",
+        summary="Turn and shift (optionally one scale) near the start, by mutual information, correlation or edges.",
+        takes=("fixed_mask", "moving_mask", "initial"),
+        reference="Viola and Wells, Alignment by maximization of mutual information, IJCV 1997; Mattes et al., PET-CT image "
+        "registration in the chest using free-form deformations, IEEE TMI 2003",
+    ),
+    MethodRow(
+        key="affine",
+        module="regsuite.methods.multimodal.affine",
+        title="Local affine, any modalities",
+        area="multimodal",
+        summary="Turn, shift, scale and shear near the start, by mutual information, correlation or edges.",
+        takes=("fixed_mask", "moving_mask", "initial"),
+        reference="Viola and Wells, Alignment by maximization of mutual information, IJCV 1997; Mattes et al., PET-CT image "
+        "registration in the chest using free-form deformations, IEEE TMI 2003",
+    ),
+    MethodRow(
         key="slices-qmri",
         module="regsuite.methods.slices.qmri",
         title="2D slices in a volume, quantitative MR",

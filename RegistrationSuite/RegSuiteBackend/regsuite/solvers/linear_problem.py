@@ -98,7 +98,7 @@ class Problem:
             overlap = float(weight.detach().sum()) / max(self._total, 1e-12)
             if overlap < self._least and bool((p != 0).any()):
                 return math.inf, torch.zeros_like(p), {"overlap": overlap}
-            value = self._metric(coordinates, weight, linear @ torch.as_tensor(self.start[:3, :3]))
+            value = self._metric(coordinates, weight, linear @ torch.tensor(self.start[:3, :3]))
             value.backward()
         assert leaf.grad is not None
         return float(value.detach()), leaf.grad, {"overlap": overlap}
