@@ -54,7 +54,7 @@ def test_the_promised_files_hold_what_they_should(made) -> None:
     sigma, correlation_mm = read_sigma(out / "sigma.nrrd")
     assert sigma.grid == phantom.fixed.grid
     assert sigma.channels == 3
-    assert correlation_mm == 30.0
+    assert correlation_mm == 15.0
     assert 0.04 < float(sigma.data.min()) < float(sigma.data.max()) < 61.0
     magnitude = read_image(out / "sigma_magnitude.nrrd")
     torch.testing.assert_close(magnitude.data, sigma.data.norm(dim=0, keepdim=True), atol=1e-4, rtol=1e-4)

@@ -29,7 +29,7 @@ from regsuite.transforms import Transform, sample_transforms
 
 METHOD = "uncertainty-elbo"
 SIGMA, MAGNITUDE, REPORT, OVERVIEW = "sigma.nrrd", "sigma_magnitude.nrrd", "report.json", "overview.png"
-DEFAULT_CORRELATION_MM = 30.0
+DEFAULT_CORRELATION_MM = 15.0
 _FOLDS_MM = 3.0  # samples are smooth: their folds are counted on a grid of about this
 _FEWEST_LANDMARKS = 10
 
@@ -131,7 +131,7 @@ def _at_landmarks(
 
 
 def read_sigma(path: str | Path) -> tuple[Image, float]:
-    """sigma (3, D, H, W) mm from sigma.nrrd, and the correlation kernel in mm from the report.json beside it (30 without one).
+    """sigma (3, D, H, W) mm from sigma.nrrd, and the correlation kernel in mm from the report.json beside it (15 without one).
 
     Raises InputError for a file that does not hold three non-negative components.
     """

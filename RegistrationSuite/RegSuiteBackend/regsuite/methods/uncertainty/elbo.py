@@ -28,16 +28,16 @@ from regsuite.methods.api import Config, Result, Status, limited
 from regsuite.methods.uncertainty import _calibration
 from regsuite.ops.sampling import resample
 from regsuite.progress import Progress, ProgressCallback
-from regsuite.solvers import convex, folding, start
+from regsuite.solvers import convex, folding
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.frame import canonical, lattice_shape, make_level, resize_displacement, to_transform
 from regsuite.solvers.gauss_newton import RefineSettings, refine
 from regsuite.solvers.intake import scaled
 from regsuite.solvers.sigma_bound import Bound, minimise
 from regsuite.solvers.sigma_evidence import RADII_MM, Evidence, gather
+from regsuite.solvers.start import initialise
 from regsuite.transforms import Transform
 
-_TRANSLATION_GAIN = 0.05  # ours: share of the cost a translation must save to be taken
 _SETTLED = 0.01  # ours: mean change of log sigma below which the bound counts as minimised
 _LIMITS_MM = (0.05, 60.0)  # of sigma
 
@@ -47,7 +47,7 @@ class ElboConfig(Config):
     """Settings of uncertainty-elbo. The paper's values are named where they exist; the other defaults are ours."""
 
     correlation_mm: float = limited(
-        30.0, 2.0, 200.0, "Kernel that makes errors smooth: errors d apart correlate by exp(-d^2 / 4 k^2) (paper: 29)", "mm", False
+        15.0, 2.0, 200.0, "Kernel that makes errors smooth: errors d apart correlate by exp(-d^2 / 4 k^2) (paper: 29)", "mm", False
     )
     finest_mm: float = limited(3.0, 1.0, 10.0, "Resolution at which the images are compared; finer ones are averaged", "mm")
     lattice_mm: float = limited(4.0, 2.0, 20.0, "Distance of the nodes on which sigma is solved for", "mm", advanced=False)
@@ -180,15 +180,8 @@ def _own_mean(
     """A registration: translation, discrete search, Gauss-Newton under local correlation on two levels, unfolded."""
     with reporter.stage("start", 0.0, 0.1):
         fixed = canonical(fixed)
-        matrix = np.eye(4)
-        if start.overlap_fraction(fixed, moving) <= 0.0:
-            matrix = start.centring(fixed, moving)
-            warnings.append(
-                "The images do not overlap in world space; their centres were aligned first. Check with care."
-            )
-        reporter.step(0.5, "translation")
-        moved, gain = start.best_translation(fixed, moving, matrix, 8.0)
-        matrix = moved if gain > _TRANSLATION_GAIN else matrix
+        matrix, notes = initialise(fixed, moving, "translation", progress=reporter)
+        warnings.extend(notes)
     with reporter.stage("search", 0.1, 0.25):
         cell = convex.ConvexSettings()
         u = convex.search(make_level(fixed, moving, matrix, cell.cell_mm / 3.0, cell.cell_mm), cell, reporter)
