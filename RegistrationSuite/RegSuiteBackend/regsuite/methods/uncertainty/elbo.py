@@ -38,6 +38,7 @@ from regsuite.solvers.sigma_evidence import RADII_MM, Evidence, gather
 from regsuite.solvers.start import initialise
 from regsuite.transforms import Transform
 
+_LEAST_NOISE = 0.01  # ours: noise variance of normalised images that are alike; two scans of one noise level differ by more
 _SETTLED = 0.01  # ours: mean change of log sigma below which the bound counts as minimised
 _LIMITS_MM = (0.05, 60.0)  # of sigma
 
@@ -125,7 +126,7 @@ def _bound_minimum(
     span: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[torch.Tensor, float]:
     """log sigma (3, d, h, w) at the minimum of each component's bound, and the largest last change."""
-    noise = evidence.smooth(evidence.residual[None], config.noise_mm)[0].clamp(min=1e-4)
+    noise = evidence.smooth(evidence.residual[None], config.noise_mm)[0].clamp(min=_LEAST_NOISE)
     strain = evidence.smooth(evidence.strain(), config.strain_mm)
     stiffness = 1.0 / (strain + config.least_strain**2)
     spacing = evidence.grid.spacing[::-1]
