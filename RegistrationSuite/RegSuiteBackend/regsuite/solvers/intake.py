@@ -10,9 +10,11 @@ from regsuite.errors import InputError
 from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
 from regsuite.ops.filters import gaussian_smooth
+from regsuite.ops.brain import brain_mask
 from regsuite.solvers.frame import crop
 
 _SAMPLE_VOXELS = 500_000
+_BRAIN_MM = 3.0  # resolution at which a box around the brain is looked for
 
 
 def scaled(image: Image, name: str) -> Image:
@@ -74,3 +76,9 @@ def on_grid_of(mask: Image, image: Image) -> Image:
     i, j, k = (int(n) for n in first)
     d, h, w = image.grid.shape
     return Image(mask.data[:, k : k + d, j : j + h, i : i + w].contiguous(), image.grid)
+
+
+def brain_box(image: Image, margin_mm: float) -> Image:
+    """The part of a scaled head scan around its brain; the whole image where the brain is not found for sure."""
+    found = brain_mask(image, _BRAIN_MM)
+    return crop(image, found.mask, margin_mm) if found.sure else image

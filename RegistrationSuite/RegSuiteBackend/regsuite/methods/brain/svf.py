@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from regsuite.errors import InputError
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
 from regsuite.progress import Progress, ProgressCallback
@@ -23,25 +24,32 @@ from regsuite.solvers import start
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.frame import canonical, make_level, resize_displacement
 from regsuite.solvers.gauss_newton import RefineSettings, refine
-from regsuite.solvers.intake import binary, foreground_box, on_grid_of, scaled
+from regsuite.solvers.intake import binary, brain_box, foreground_box, on_grid_of, scaled
+from regsuite.solvers.linear_start import KINDS, align
 from regsuite.solvers.velocity import SymmetricCorrelation, to_velocity_transform
-from regsuite.transforms import Transform
+from regsuite.transforms import AffineTransform, Transform
 
 _MARGIN_MM = 10.0  # ours: kept around what the image shows
-_TRANSLATION_MM = 8.0  # ours: voxel at which translations are compared
+_BRAIN_MARGIN_MM = 12.0  # ours: kept around the brain
 
 
 @dataclass(frozen=True)
 class BrainSvfConfig(Config):
     """Settings of brain-svf. All defaults are ours."""
 
-    translation: bool = option(True, "Look for the best translation first, when no start is given", advanced=False)
-    finest_mm: float = limited(1.5, 0.5, 8.0, "Finest resolution used; finer images are averaged to it", "mm", advanced=False)
+    linear: str = option(
+        "affine", "Linear start, when none is given: none, rigid, or rigid and then affine", choices=KINDS, advanced=False
+    )
+    brain_box: bool = option(True, "Work on the box around the brain where one is found; beyond it only the linear start holds")
+    finest_mm: float = limited(0.8, 0.4, 8.0, "Finest resolution used; finer images are averaged to it", "mm", advanced=False)
+    most_megavoxels: float = limited(
+        2.5, 0.1, 100.0, "A large brain is worked on at a resolution that leaves about this many million voxels"
+    )
     levels: int = limited(3, 1, 6, "Resolution levels, each twice as coarse as the next")
-    coarse_iterations: int = limited(20, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
-    fine_iterations: int = limited(8, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
-    smoothness: float = limited(0.5, 0.001, 100.0, "Weight of smoothness against similarity", advanced=False)
-    steep_gradient: float = limited(0.4, 0.01, 10.0, "Change of velocity (mm per mm) beyond which smoothness yields")
+    coarse_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
+    fine_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
+    smoothness: float = limited(1.0, 0.001, 100.0, "Weight of smoothness against similarity", advanced=False)
+    steep_gradient: float = limited(0.15, 0.01, 10.0, "Change of velocity (mm per mm) beyond which smoothness yields")
     lattice_voxels: float = limited(2.0, 1.0, 4.0, "Distance of the velocity's nodes on the finest level, in voxels")
     window_voxels: int = limited(2, 1, 6, "Radius of the correlation window")
     noise: float = limited(0.02, 0.001, 0.5, "Contrast below which a window counts as noise, in shares of the intensity range")
@@ -55,8 +63,8 @@ class BrainSvfConfig(Config):
 
 PRESETS: dict[str, BrainSvfConfig] = {
     "Default": BrainSvfConfig(),
-    "Preview": BrainSvfConfig(finest_mm=2.5, coarse_iterations=12, fine_iterations=6),
-    "Best": BrainSvfConfig(finest_mm=1.0, levels=4, coarse_iterations=30, fine_iterations=20),
+    "Preview": BrainSvfConfig(finest_mm=2.5, coarse_iterations=10, fine_iterations=6),
+    "Best": BrainSvfConfig(finest_mm=0.8, most_megavoxels=8.0, levels=4, coarse_iterations=30, fine_iterations=20),
 }
 
 
@@ -85,15 +93,12 @@ def register(
         with reporter.stage("start", 0.0, 0.1):
             target, source = canonical(scaled(fixed, "fixed").to(where)), scaled(moving, "moving").to(where)
             masks = _masks(fixed_mask, moving_mask, where)
-            policy = "translation" if config.translation else "header"
-            matrix, warnings = start.initialise(
-                target, source, policy, initial=initial, translation_mm=_TRANSLATION_MM, progress=reporter
-            )
-            target, source = foreground_box(target, _MARGIN_MM), foreground_box(source, _MARGIN_MM)
+            matrix = _linear_start(target, source, masks[0], initial, config, warnings, reporter)
+            target, source = _cropped(target, config), foreground_box(source, _MARGIN_MM)
             weights = [None if m is None else on_grid_of(m, i) for m, i in zip(masks, (target, source), strict=True)]
         with reporter.stage("refine", 0.1, 1.0):
             v = _refine(target, source, matrix, weights, config, reporter, history)
-    finest = max(config.finest_mm, float(min(target.grid.spacing.min(), source.grid.spacing.min())))
+    finest = _finest(target, source, config)
     settled = all(row["change_mm"] < 0.1 * finest for row in history if row.get("last"))
     status = Status.CONVERGED if settled else Status.REACHED_LIMIT
     transform = to_velocity_transform(v, target.grid, matrix)
@@ -107,6 +112,36 @@ def _masks(fixed_mask: Image | None, moving_mask: Image | None, device: torch.de
     )
 
 
+def _linear_start(
+    fixed: Image,
+    moving: Image,
+    fixed_mask: Image | None,
+    initial: Transform | None,
+    config: BrainSvfConfig,
+    warnings: list[str],
+    reporter: Progress,
+) -> np.ndarray:
+    if initial is not None:
+        if not isinstance(initial, AffineTransform):
+            raise InputError("The initial transform must be rigid or affine; found a deformable one.")
+        return np.array(initial.matrix)
+    if start.overlap_fraction(fixed, moving) <= 0.0:
+        warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
+    return align(fixed, moving, config.linear, reporter, fixed_mask=fixed_mask)
+
+
+def _cropped(fixed: Image, config: BrainSvfConfig) -> Image:
+    part = foreground_box(fixed, _MARGIN_MM)
+    return brain_box(part, _BRAIN_MARGIN_MM) if config.brain_box else part
+
+
+def _finest(fixed: Image, moving: Image, config: BrainSvfConfig) -> float:
+    """mm of the finest level: a small brain is worked on more finely than a large one, never more finely than it was scanned."""
+    volume = fixed.grid.voxels * fixed.grid.voxel_volume
+    scanned = float(min(fixed.grid.spacing.min(), moving.grid.spacing.min()))
+    return max(config.finest_mm, scanned, float(np.cbrt(volume / (1e6 * config.most_megavoxels))))
+
+
 def _refine(
     fixed: Image,
     moving: Image,
@@ -117,7 +152,7 @@ def _refine(
     history: list[dict[str, Any]],
 ) -> torch.Tensor:
     """All levels from v = 0; returns v (3, d, h, w) mm on the finest lattice."""
-    finest = max(config.finest_mm, float(min(fixed.grid.spacing.min(), moving.grid.spacing.min())))
+    finest = _finest(fixed, moving, config)
     plan = [finest * 2**n for n in reversed(range(config.levels))]
     cost = np.cumsum([0.0] + [(1.0 / h) ** 3 for h in plan])
     v: torch.Tensor | None = None
@@ -134,7 +169,7 @@ def _refine(
             noise=config.noise,
         )
         similarity = SymmetricCorrelation(level, config.window_voxels, config.noise, config.contrast == "any")
-        with reporter.share(0.1 + 0.9 * cost[number] / cost[-1], 0.1 + 0.9 * cost[number + 1] / cost[-1]):
+        with reporter.part(cost[number] / cost[-1], cost[number + 1] / cost[-1]):
             v = refine(level, v, settings, reporter, history, f"{spacing:.3g} mm", similarity)
         if last and settings.iterations:
             history[-1]["last"] = True
