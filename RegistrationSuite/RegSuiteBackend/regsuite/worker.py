@@ -145,12 +145,19 @@ def _uncertainty(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any
     return {"out": str(out), "files": files, **{name: report[name] for name in kept}}
 
 
+def _longitudinal(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
+    from regsuite.pipeline.longitudinal import LongitudinalRequest, run_longitudinal
+
+    return {"out": str(run_longitudinal(LongitudinalRequest.from_dict(fields), progress))}
+
+
 COMMANDS: dict[str, Callable[[Mapping[str, Any], Reporter], dict[str, Any]]] = {
     "register": _register,
     "apply": _apply,
     "evaluate": _evaluate,
     "slices": _slices,
     "uncertainty": _uncertainty,
+    "longitudinal": _longitudinal,
 }
 
 

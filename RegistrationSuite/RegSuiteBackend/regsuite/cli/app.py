@@ -9,6 +9,7 @@ import typer
 from regsuite.cli import dose as dose_commands
 from regsuite.cli import slices as slices_commands
 from regsuite.cli import uncertainty as uncertainty_commands
+from regsuite.cli import growth as growth_commands
 
 app = typer.Typer(
     name="regsuite",
@@ -172,3 +173,4 @@ def demo(
 app.command()(dose_commands.dvh)
 app.command()(slices_commands.slices)
 app.command()(uncertainty_commands.uncertainty)
+app.command()(growth_commands.longitudinal)

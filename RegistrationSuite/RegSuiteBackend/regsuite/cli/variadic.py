@@ -7,6 +7,7 @@ from collections.abc import Sequence
 SEVERAL: dict[str, tuple[str, ...]] = {
     "dvh": ("--structures", "--metrics"),
     "slices": ("--slice-masks", "--values"),
+    "longitudinal": ("--ages", "--masks"),
     "dose": ("--structures", "--contours", "--metrics"),
 }
 """Command -> options of this kind."""

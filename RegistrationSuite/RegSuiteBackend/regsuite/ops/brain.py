@@ -37,8 +37,9 @@ def brain_mask(image: Image, spacing_mm: float = _SPACING_MM) -> BrainMask:
     """Grey and white matter with the fluid between them.
 
     Values between half and 1.4 times white matter's, cut loose from scalp, eyes and neck by an opening that grows (2 to 7 mm) until
-    nothing speaks against the middle piece (volume, compactness, distance from the head's surface); then grown back, closed and filled. An image without a skull is taken as
-    it is. Worked out at `spacing_mm`. Expects one finite channel with T1 contrast (white matter bright), any grid, head roughly in the middle.
+    nothing speaks against the middle piece (volume, compactness, distance from the head's surface); then grown back, closed and
+    filled. An image without a skull is taken as it is. Worked out at `spacing_mm`. Expects one finite channel with T1 contrast
+    (white matter bright), any grid, head roughly in the middle.
     """
     small = at_spacing(image.with_data(image.data.float()), spacing_mm)
     data = small.data[0].cpu().numpy()

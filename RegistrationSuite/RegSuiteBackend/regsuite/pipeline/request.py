@@ -85,7 +85,9 @@ def _check(name: str, value: object, kind: str) -> None:
     elif kind.startswith("dict"):
         good, expected = isinstance(value, dict) and all(isinstance(key, str) for key in value), "an object of settings by name"
     elif kind.startswith("list"):
-        good, expected = isinstance(value, list) and all(isinstance(item, str) and item for item in value), "a list of texts"
+        kinds = (int, float) if "float" in kind else str
+        good = isinstance(value, list) and all(isinstance(item, kinds) and item != "" for item in value)
+        good, expected = good or (value is None and "None" in kind), f"a list of {'numbers' if 'float' in kind else 'texts'}"
     else:
         good, expected = (isinstance(value, str) and value != "") or (value is None and "None" in kind), "text"
     if not good:

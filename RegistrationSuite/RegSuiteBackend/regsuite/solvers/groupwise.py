@@ -29,7 +29,7 @@ from regsuite.transforms import Transform
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """finest_mm: resolution of the last level; levels: each twice as coarse as the next; sweeps: times round the scans per level."""
+    """finest_mm: of the last level; levels: each twice as coarse as the next; sweeps: times round the scans on each level."""
 
     finest_mm: float = 1.5
     levels: int = 3
@@ -63,7 +63,10 @@ def unbiased_starts(to_scan: Sequence[np.ndarray]) -> list[np.ndarray]:
     if any(np.abs(np.imag(log)).max() > 1e-6 for log in logs):
         raise InputError("The scans lie turned by half a turn or mirrored against each other; their mean position is not defined.")
     mean = np.real(sum(logs)) / len(logs)
-    return [np.real(matrix @ linalg.expm(-mean)) for matrix in to_scan]
+    starts = [np.real(matrix @ linalg.expm(-mean)) for matrix in to_scan]
+    for start in starts:
+        start[3] = (0.0, 0.0, 0.0, 1.0)  # expm leaves 1e-18 there
+    return starts
 
 
 def mid_grid(scans: Sequence[Image], starts: Sequence[np.ndarray], spacing_mm: float) -> Grid:

@@ -158,6 +158,6 @@ def _check_scale(matrix: np.ndarray, limit: float) -> None:
     sizes = linalg.svdvals(matrix[:3, :3])
     if sizes.max() > limit or sizes.min() < 1.0 / limit:
         raise InputError(
-            f"The linear alignment shrank or stretched the image {max(sizes.max(), 1.0 / sizes.min()):.2f} times; the images do not "
-            "seem to show the same thing."
+            f"The linear alignment shrank or stretched the image {max(sizes.max(), 1.0 / sizes.min()):.2f} times; do the "
+            "images show the same thing?"
         )
