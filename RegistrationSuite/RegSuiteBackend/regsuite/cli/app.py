@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from regsuite.cli import dose as dose_commands
+from regsuite.cli import growth as growth_commands
 from regsuite.cli import slices as slices_commands
 from regsuite.cli import uncertainty as uncertainty_commands
-from regsuite.cli import growth as growth_commands
 
 app = typer.Typer(
     name="regsuite",

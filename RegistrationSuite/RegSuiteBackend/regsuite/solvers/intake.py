@@ -9,8 +9,8 @@ from regsuite import check
 from regsuite.errors import InputError
 from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
-from regsuite.ops.filters import gaussian_smooth
 from regsuite.ops.brain import brain_mask
+from regsuite.ops.filters import gaussian_smooth
 from regsuite.solvers.frame import crop
 
 _SAMPLE_VOXELS = 500_000

@@ -87,6 +87,7 @@ def register(
     """
     config = config or BrainSvfConfig()
     reporter = Progress(progress)
+    warnings: list[str] = []
     history: list[dict[str, Any]] = []
     with torch.no_grad():
         where = choose_device(device)
