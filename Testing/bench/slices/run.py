@@ -141,9 +141,9 @@ def cut(volume: Image, frames: list[np.ndarray], curve: str, seed: int, pixels: 
 def femur(seed: int, kind: str, curve: str) -> Case:
     """Proximal femora of abdomen-ct, cut out of the CT with a margin."""
     ct, labels = read_image(CT / "ct.nii.gz"), read_labels(CT / "labels.nii.gz")
-    centre = femur_head(labels, seed)
+    centre = femur_head(labels, seed) + np.array([0.0, 0.0, 14.0])  # the scan ends just below: cut slices that lie within it
     frames = layout(kind, centre, np.random.default_rng([seed, 7]))
-    return cut(ct.with_data(ct.data.clamp(-200, 800)), frames, curve, seed, 96, 1.5, 4.0)
+    return cut(ct.with_data(ct.data.clamp(-200, 800)), frames, curve, seed, 64, 1.35, 4.0)
 
 
 def femur_head(labels: Image, seed: int) -> np.ndarray:
