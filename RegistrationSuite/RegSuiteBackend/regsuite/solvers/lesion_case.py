@@ -113,7 +113,7 @@ def prepare(
         patient_values = ((target.data - low) / (high - low))[both if bool(both.any()) else head]
         mapping = match_quantiles(source_values - template_low, patient_values)
     else:
-        mapping = IntensityMap((0.0, float(_bright(source.data)) - template_low), (0.0, 1.0))
+        mapping = IntensityMap((0.0, high - low), ((template_low - low) / (high - low), (template_low - low) / (high - low) + 1.0))
     keep = (head | foreground(seen.data) | (mask.data > 0.5)).float()
     box = target.with_data(keep)
     return LesionCase(

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from regsuite import check
-from regsuite.errors import InputError
+from regsuite.errors import InputError, NotInvertibleError
 from regsuite.geometry.image import Image
 from regsuite.losses.image import lncc
 from regsuite.methods.api import Config, Result, Status, limited, option
@@ -123,11 +123,20 @@ def register(
             shooting = _geodesic(case.level(1), masks, config)
             outputs = lesion_report.outputs(case, shooting.frames(z), shooting.model.masks, reporter)
     transform = to_transform(outputs.u.cpu(), case.fixed.grid, case.start)
+    inverse = _inverse(transform, case.warnings)
     status = Status.CONVERGED if settled else Status.REACHED_LIMIT
     return Result(
         transform, status, config, tuple(history), dict(reporter.timings_s), str(case.device), seed, tuple(case.warnings),
-        images=outputs.images, series=outputs.series, findings=outputs.findings, inverse=transform.inverse(),
+        images=outputs.images, series=outputs.series, findings=outputs.findings, inverse=inverse,
     )  # fmt: skip
+
+
+def _inverse(transform: Transform, warnings: list[str]) -> Transform | None:
+    try:
+        return transform.inverse()
+    except NotInvertibleError as error:
+        warnings.append(f"No inverse was written. {error}")
+        return None
 
 
 def _check_lesion(lesion: Image | None, config: TumourWmConfig) -> None:
