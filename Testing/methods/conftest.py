@@ -57,5 +57,5 @@ def subject(key: str, chest: Phantom, brain: Phantom, posed: Phantom) -> Subject
     if registry.get(key).area == "multimodal":
         return Subject(posed, {}, 0.2)
     if "lesion_mask" in registry.get(key).takes:
-        return Subject(brain, {"lesion_mask": brain.lesion_mask}, 0.95)
+        return Subject(brain, {"lesion_mask": brain.lesion_mask})
     return Subject(chest, {})

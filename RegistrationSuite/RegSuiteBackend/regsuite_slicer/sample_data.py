@@ -26,8 +26,8 @@ _MAKE = (
 def load_phantom(name: str, names: dict[str, str], seed: int = 0, size: tuple[int, int, int] | None = None) -> dict[str, Any]:
     """Make a phantom and put it into the scene; the window repaints meanwhile, for some seconds.
 
-    names: which of "fixed", "moving", "fixed_landmarks", "moving_landmarks" to load -> the nodes' names; size: voxels (i, j, k).
-    Returns the nodes under the same keys. Raises JobError with one sentence when it cannot be made.
+    names: which of "fixed", "moving", "fixed_landmarks", "moving_landmarks", "lesion_mask" to load -> the nodes' names; size:
+    voxels (i, j, k). Returns the nodes under the same keys. Raises JobError with one sentence when it cannot be made.
     """
     outcome = install.ensure_torch()
     if not outcome.ready:
@@ -53,10 +53,14 @@ def run_python(code: str, argument: str, failure: str) -> None:
 
 
 def _load(folder: Path, key: str, title: str) -> Any:
+    if key.endswith("mask"):
+        labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", slicer.mrmlScene.GenerateUniqueName(title))
+        return nodes.set_volume(labels, nodes.read_volume(folder / f"{key}.nrrd"))
     if not key.endswith("landmarks"):
         node = nodes.import_volume(folder / f"{key}.nrrd", name=title)
+        low, high = slicer.util.arrayFromVolume(node).min(), slicer.util.arrayFromVolume(node).max()
         node.GetDisplayNode().SetAutoWindowLevel(False)
-        node.GetDisplayNode().SetWindowLevelMinMax(-1000.0, 400.0)
+        node.GetDisplayNode().SetWindowLevelMinMax(*((-1000.0, 400.0) if low < -500.0 else (0.0, float(high))))  # CT, or MR
         return node
     with nodes.private_scene() as scene:
         read = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "import")

@@ -15,13 +15,14 @@ from regsuite.ops.intensity import IntensityMap, match_quantiles
 from regsuite.ops.pyramid import at_spacing
 from regsuite.ops.sampling import resample
 from regsuite.progress import Progress
-from regsuite.solvers import boxes
+from regsuite.solvers import boxes, linear
 from regsuite.solvers.frame import canonical, crop
 from regsuite.transforms import AffineTransform, Transform
 
 _FOREGROUND = 0.1  # ours: of the bright end of the image
 _MOST_OF_BRAIN, _LEAST_IN_BRAIN = 0.7, 0.2
 _OPPOSITE = -0.1
+_LINEAR_MM = 4.0  # ours: a linear map of a head needs no finer look
 
 
 @dataclass(frozen=True)
@@ -229,4 +230,25 @@ def _linear_start(
     if boxes.overlap_fraction(target, source) <= 0.0:
         matrix = boxes.centring(target, source)
         warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
-    return matrix
+    seen = _seen(source, target, matrix)
+    if settings.linear == "header" or min(target.grid.shape) == 1 or torch.equal(seen, target.data):
+        return matrix
+    healthy = (mask.data < 0.01) & (foreground(target.data) | foreground(seen))
+    with progress.part(0.1, 0.6):
+        found = linear.align(
+            target,
+            source,
+            kind=settings.linear,
+            metric="ncc",
+            start=matrix,
+            fixed_mask=target.with_data(healthy.float()),
+            settings=linear.LinearSettings(finest_mm=max(_LINEAR_MM, settings.finest_mm), levels=2, samples=20_000, iterations=40),
+            progress=progress,
+        )
+    warnings.extend(found.warnings)
+    return found.matrix
+
+
+def _seen(source: Image, target: Image, matrix: np.ndarray) -> torch.Tensor:
+    """`source` on the grid of `target` through T0, its darkest value beyond its border."""
+    return resample(source, target.grid, AffineTransform(matrix), fill=float(_low(source.data))).data

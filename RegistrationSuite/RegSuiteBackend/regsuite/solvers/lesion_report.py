@@ -27,9 +27,9 @@ class Outputs:
     """u: displacement (3, D, H, W) mm along the axes of the case's grid. images, series, findings: as in methods.api.Result.
 
     images, on the patient's grid, in the patient's grey values: `metamorphosed` (template deformed, intensity added), `residual`
-    (what was added), `jacobian` (of the deformation without the linear start; template volume per patient volume). series, on the
-    working grid, one channel per time: `geodesic`, `masks`. findings: `mass_effect` (rows by shell around the lesion), `ssd`,
-    `residual`.
+    (what was added), `deformation_jacobian` (of the deformation without the linear start; template volume per patient volume).
+    series, on the working grid, one channel per time: `geodesic`, `masks`. findings: `mass_effect` (rows by shell around the
+    lesion), `ssd`, `residual`.
     """
 
     u: torch.Tensor
@@ -60,7 +60,7 @@ def outputs(case: LesionCase, frames: list[Frame], masks: torch.Tensor | None, p
     images = {
         "metamorphosed": Image(matched.cpu() + residual.data.cpu(), patient.grid),
         "residual": Image(residual.data.cpu(), patient.grid),
-        "jacobian": resample(Image(volume[None].cpu(), case.fixed.grid), patient.grid, fill=1.0),
+        "deformation_jacobian": resample(Image(volume[None].cpu(), case.fixed.grid), patient.grid, fill=1.0),
     }
     progress.step(0.9, "series")
     path = torch.cat([frame.image for frame in frames]).cpu() * contrast + case.low

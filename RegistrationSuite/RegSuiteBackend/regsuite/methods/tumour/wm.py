@@ -59,9 +59,9 @@ class TumourWmConfig(Config):
     rho: float = limited(30.0, 0.01, 1e4, "rho: cost of added intensity against deformation; not used by the deforming variants")
     mu: float = limited(1.0, 0.001, 100.0, "mu: intensity added per unit of the residual; not used by the deforming variants")
     kernel_mm: float = limited(
-        8.0, 1.0, 60.0, "Width (standard deviation) of the widest Gaussian of the velocity's kernel", "mm", advanced=False
+        6.0, 1.0, 60.0, "Width (standard deviation) of the widest Gaussian of the velocity's kernel", "mm", advanced=False
     )
-    kernel_scales: int = limited(2, 1, 4, "Number of Gaussians in the kernel, each half as wide as the one before")
+    kernel_scales: int = limited(1, 1, 4, "Number of Gaussians in the kernel, each half as wide as the one before")
     steps: int = limited(10, 2, 60, "Time steps of the geodesic")
     finest_mm: float = limited(
         2.0, 0.5, 8.0, "Finest resolution used for volumes; single slices are used at half of it", "mm", advanced=False

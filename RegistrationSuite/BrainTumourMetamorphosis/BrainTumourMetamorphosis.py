@@ -1,0 +1,242 @@
+"""Brain Tumour Metamorphosis: a panel and a console function around regsuite's weighted metamorphosis."""
+
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import qt
+import slicer
+from regsuite_slicer import advanced, tumour_results
+from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
+from regsuite_slicer.panel import PanelWidget
+from regsuite_slicer.results import RequestNodes
+from regsuite_slicer.sample_data import load_phantom
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+
+METHOD = "tumour-wm"
+SAMPLE = "BrainTumourPhantom"
+DOCUMENTATION = "https://github.com/RegistrationSuite/RegistrationSuite#readme"
+
+
+class BrainTumourMetamorphosis(ScriptedLoadableModule):
+    """What the application shows about the module."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("Brain Tumour Metamorphosis")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        parent.dependencies = ["RegSuiteBackend"]
+        parent.contributors = ["The RegistrationSuite contributors"]
+        parent.helpText = _(
+            "Brings a healthy template (moving) onto a patient with a brain tumour (fixed): anatomy moves by deformation, new "
+            "tissue appears only inside the lesion that you give. You see where a ventricle went, how far tissue was pushed, and "
+            "what was added. Research use only; not a medical device, not for clinical decisions."
+        ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
+        parent.acknowledgementText = _(
+            "Please cite A. Francois, M. Maillard, C. Oppenheim, J. Pallud, I. Bloch, P. Gori and J. Glaunes, Weighted "
+            "Metamorphosis for Registration of Images with Different Topologies, WBIR 2022. The code is written anew from the "
+            "paper."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData() -> None:
+    """Add the phantom to the module Sample Data."""
+    import SampleData
+
+    icon = Path(__file__).parent / "Resources" / "Icons" / "BrainTumourMetamorphosis.png"
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=_("Registration Suite"),
+        sampleName=SAMPLE,
+        uris="generated:brain-tumour",
+        fileNames="BrainTumourPhantom.nrrd",
+        nodeNames="BrainTumour",
+        thumbnailFileName=str(icon) if icon.is_file() else None,
+        customDownloader=makeSampleData,
+    )
+
+
+def makeSampleData(source: Any = None) -> list[Any]:
+    """A made patient with a tumour (fixed), a healthy template (moving) and the lesion; nothing is downloaded."""
+    names = {"fixed": "TumourPatient", "moving": "HealthyTemplate", "lesion_mask": "TumourLesion"}
+    loaded = list(load_phantom("brain-tumour", names).values())
+    slicer.util.setSliceViewerLayers(background=loaded[0], fit=True)
+    return loaded
+
+
+@parameterNodeWrapper
+class BrainTumourMetamorphosisParameterNode:
+    """What the panel shows, saved with the scene. The settings are the method's config."""
+
+    fixedVolume: slicer.vtkMRMLScalarVolumeNode
+    movingVolume: slicer.vtkMRMLScalarVolumeNode
+    lesionMask: Union[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - Slicer knows no A | B
+    fixedLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    movingLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    method: Annotated[str, Choice([METHOD])] = METHOD
+    preset: Annotated[str, Choice(list(advanced.PRESETS))] = "Default"
+    tumourWm: advanced.settings_pack(METHOD)
+    outputTransform: slicer.vtkMRMLTransformNode
+    outputVolume: slicer.vtkMRMLScalarVolumeNode
+    maps: bool = False
+    verdictTable: slicer.vtkMRMLTableNode
+
+
+class BrainTumourMetamorphosisLogic(RegistrationLogic):
+    """`slicer.util.getModuleLogic("BrainTumourMetamorphosis")`."""
+
+    PARAMETERS = BrainTumourMetamorphosisParameterNode
+    SPEC = PanelSpec(
+        methods={METHOD: "tumourWm"},
+        inputs=(
+            Input("fixedVolume", "fixed", "volume", "patient", required=True),
+            Input("movingVolume", "moving", "volume", "healthy template", required=True),
+            Input("lesionMask", "lesion_mask", "labels", "lesion", of="fixedVolume"),
+            Input("fixedLandmarks", "fixed_landmarks", "points", "patient landmarks"),
+            Input("movingLandmarks", "moving_landmarks", "points", "template landmarks"),
+        ),
+        pairs=(("fixedLandmarks", "movingLandmarks"),),
+    )
+
+    def deliver(self, outputs: Any, folder: Path) -> tumour_results.TumourResult:
+        """Transform, volumes, the geodesic as a sequence, and the tables into the scene."""
+        return tumour_results.apply_tumour_result(outputs, Path(folder))
+
+    def register(
+        self,
+        patientNode: Any,
+        templateNode: Any,
+        lesionNode: Any = None,
+        preset: str = "Default",
+        *,
+        patientLandmarks: Any = None,
+        templateLandmarks: Any = None,
+        transform: Any = None,
+        volume: Any = None,
+        maps: bool = False,
+        settings: dict[str, Any] | None = None,
+        device: str = "auto",
+        seed: int = 0,
+        blocking: bool = True,
+        listeners: Listeners | None = None,
+    ) -> tumour_results.TumourResult | Run:
+        """Bring the healthy `templateNode` (moving) onto `patientNode` (fixed); no panel is needed. The inputs are not changed.
+
+        lesionNode: segmentation or label map of tumour and oedema in the patient; the variants lddmm and metamorphosis need none.
+        Landmarks measure the result. transform, volume: nodes for the result (None: a new transform; no volume; volume=True: a new
+        one). settings: values of the method's config that differ from the preset, such as {"variant": "lddmm"}. blocking=True waits
+        and returns a TumourResult; blocking=False returns a Run at once. Raises JobError with one sentence when something is
+        missing.
+        """
+        inputs = {
+            "fixedVolume": patientNode,
+            "movingVolume": templateNode,
+            "lesionMask": lesionNode,
+            "fixedLandmarks": patientLandmarks,
+            "movingLandmarks": templateLandmarks,
+        }
+        new = volume is True
+        outputs = RequestNodes(patientNode, templateNode, transform, None if new else volume, want_volume=new)
+        run = self.begin(
+            inputs, outputs, method=METHOD, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners,
+            further={"maps": True} if maps else None,
+        )  # fmt: skip
+        return run.wait() if blocking else run
+
+
+class BrainTumourMetamorphosisWidget(PanelWidget):
+    """The panel; its inputs and outputs are in Resources/UI/BrainTumourMetamorphosis.ui."""
+
+    LOGIC = BrainTumourMetamorphosisLogic
+
+    def setup(self) -> None:
+        """The common panel, and below its results the way from the template to the patient."""
+        self._shown: Any = None
+        PanelWidget.setup(self)
+        section = self.ui.geodesicCollapsibleButton
+        section.parent().layout().addWidget(section)
+        self.ui.geodesicSlider.connect("valueChanged(int)", self.onTimeChanged)
+        self.ui.residualCheckBox.connect("toggled(bool)", self.onResidualToggled)
+        self._showFindings(None)
+
+    def present(self, run: Run) -> str:
+        """Overlay and verdict, then the slider and the mass effect."""
+        warning = PanelWidget.present(self, run)
+        self._showFindings(run.result)
+        return warning
+
+    def onTimeChanged(self, number: int) -> None:
+        """Show one time of the geodesic in the slice views."""
+        if self._shown is None or slicer.mrmlScene.GetNodeByID(self._shown.geodesic.GetID() or "") is None:
+            return
+        tumour_results.show_time(self._shown, int(number))
+        slicer.util.setSliceViewerLayers(background=self._shown.geodesic, foreground=None)
+
+    def onResidualToggled(self, on: bool) -> None:
+        """Lay what was added over the patient, or take it away."""
+        if self._shown is None or self.results.fixed is None:
+            return
+        foreground = self._shown.residual if on else None
+        slicer.util.setSliceViewerLayers(background=self.results.fixed, foreground=foreground, foregroundOpacity=0.7)
+
+    def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
+        """The nodes are about to go."""
+        self._showFindings(None)
+        PanelWidget.onSceneStartClose(self, caller, event)
+
+    def _showFindings(self, result: Any) -> None:
+        self._shown = None  # filling the widgets is no choice of the user's
+        slider, table = self.ui.geodesicSlider, self.ui.massEffectTable
+        slider.enabled = self.ui.residualCheckBox.enabled = result is not None
+        self.ui.residualCheckBox.checked = False
+        rows = (result.report.get("findings", {}).get("mass_effect") or []) if result is not None else []
+        if result is not None:
+            slider.minimum, slider.maximum = 0, result.sequence.GetNumberOfDataNodes() - 1
+            slider.value = slider.maximum
+        titles = list(tumour_results.COLUMNS)
+        table.setColumnCount(len(titles))
+        table.setHorizontalHeaderLabels(list(tumour_results.COLUMNS.values()))
+        table.setRowCount(len(rows))
+        for number, row in enumerate(rows):
+            for column, key in enumerate(titles):
+                table.setItem(number, column, qt.QTableWidgetItem(f"{row[key]:.4g}" if column < 2 else f"{row[key]:.2f}"))
+        table.visible = self.ui.massEffectLabel.visible = bool(rows)
+        self._shown = result
+
+
+class BrainTumourMetamorphosisTest(ScriptedLoadableModuleTest):
+    """The self test that the application runs: a small phantom, made and registered."""
+
+    def setUp(self) -> None:
+        """Start from an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        """Run every test."""
+        self.setUp()
+        self.test_missing_inputs_are_named()
+        self.setUp()
+        self.test_phantom_is_registered()
+
+    def test_missing_inputs_are_named(self) -> None:
+        """Apply is not possible in an empty scene, and the reason is told."""
+        logic = BrainTumourMetamorphosisLogic()
+        parameters = logic.getParameterNode()
+        self.assertIn("patient", logic.missing(logic.inputsOf(parameters), logic.outputsOf(parameters)))
+
+    def test_phantom_is_registered(self) -> None:
+        """The template comes onto the patient, with a table of the mass effect. Skipped where PyTorch is not installed."""
+        from regsuite_slicer import install
+
+        if not install.ensure_torch().ready:
+            self.delayDisplay("PyTorch is not installed: the registration itself is not tested.")
+            return
+        names = {"fixed": "patient", "moving": "template", "lesion_mask": "lesion"}
+        nodes = load_phantom("brain-tumour", names, size=(40, 48, 36))
+        result = BrainTumourMetamorphosisLogic().register(nodes["fixed"], nodes["moving"], nodes["lesion_mask"], preset="Preview")
+        metrics = result.report["metrics"]
+        self.assertGreater(metrics["after"]["similarity"]["ncc"], metrics["before"]["similarity"]["ncc"])
+        self.assertGreater(result.mass_effect.GetNumberOfColumns(), 3)
+        self.delayDisplay("The template was brought onto the patient.")
