@@ -22,6 +22,7 @@ from regsuite.transforms import AffineTransform, Transform
 _FOREGROUND = 0.1  # ours: of the bright end of the image
 _MOST_OF_BRAIN, _LEAST_IN_BRAIN = 0.7, 0.2
 _OPPOSITE = -0.1
+_ALIGNED = 0.995  # ours: correlation of heads that need no linear start
 _LINEAR_MM = 4.0  # ours: a linear map of a head needs no finer look
 
 
@@ -204,13 +205,16 @@ def _check_place(mask: torch.Tensor, head: torch.Tensor) -> None:
 def _check_contrast(fixed: torch.Tensor, template: torch.Tensor, both: torch.Tensor) -> None:
     if int(both.sum()) < 50:
         return
-    a, b = fixed[both].double(), template[both].double()
-    r = float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+    r = _correlation(fixed, template, both)
     if r < _OPPOSITE:
         raise InputError(
             f"Patient and template have opposite contrast (correlation {r:.2f} within the head, outside the lesion); "
             "expected two images of one kind, such as both T1."
         )
+
+
+def _correlation(a: torch.Tensor, b: torch.Tensor, where: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a[where].double(), b[where].double()]))[0, 1])
 
 
 def _linear_start(
@@ -231,9 +235,9 @@ def _linear_start(
         matrix = boxes.centring(target, source)
         warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
     seen = _seen(source, target, matrix)
-    if settings.linear == "header" or min(target.grid.shape) == 1 or torch.equal(seen, target.data):
-        return matrix
     healthy = (mask.data < 0.01) & (foreground(target.data) | foreground(seen))
+    if settings.linear == "header" or min(target.grid.shape) == 1 or _correlation(seen, target.data, healthy) > _ALIGNED:
+        return matrix
     with progress.part(0.1, 0.6):
         found = linear.align(
             target,
