@@ -57,13 +57,14 @@ class CrossSimilarity:
     def __init__(self, fixed: torch.Tensor, moving_shape: Sequence[int], least_overlap: float = 0.0) -> None:
         self.range = shift_range(fixed.shape[2:], moving_shape, least_overlap)
         self._size = self.range.transform
-        spectra = []
-        for variant in fixed:  # one at a time bounds the memory; the roll puts the lowest shift at index 0
-            padded = torch.zeros(variant.shape[0], *self._size, dtype=fixed.dtype, device=fixed.device)
-            padded[:, : fixed.shape[2], : fixed.shape[3], : fixed.shape[4]] = variant
-            rolled = torch.roll(padded, self.range.low, dims=(1, 2, 3))
-            spectra.append(torch.fft.rfftn(rolled, dim=(1, 2, 3)).conj().resolve_conj())
-        self._fixed = torch.stack(spectra)
+        half = (self._size[0], self._size[1], self._size[2] // 2 + 1)
+        self._fixed = torch.empty(*fixed.shape[:2], *half, dtype=fixed.dtype.to_complex(), device=fixed.device)
+        for spectra, variant in zip(self._fixed, fixed, strict=True):  # one at a time bounds the memory
+            torch.fft.rfftn(variant, s=self._size, dim=(1, 2, 3), out=spectra).conj_physical_()
+        self._wanted = [
+            torch.arange(low, high + 1, device=fixed.device) % n
+            for low, high, n in zip(self.range.low, self.range.high, self._size, strict=True)
+        ]
 
     def maps(self, moving: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(K + 1, d, h, w) -> sum and overlap, each (V, *range.shape); entry s is the shift range.low + s."""
@@ -75,10 +76,9 @@ class CrossSimilarity:
 
     def _shifts(self, spectrum: torch.Tensor) -> torch.Tensor:
         """(V, ...) half spectra -> the wanted shifts: axis by axis, dropping what is not wanted before the next axis."""
-        d, h, w = self.range.shape
-        part = torch.fft.ifft(spectrum, dim=1)[:, :d]
-        part = torch.fft.ifft(part, dim=2)[:, :, :h]
-        return torch.fft.irfft(part, n=self._size[2], dim=3)[..., :w]
+        part = torch.fft.ifft(spectrum, dim=1).index_select(1, self._wanted[0])
+        part = torch.fft.ifft(part, dim=2).index_select(2, self._wanted[1])
+        return torch.fft.irfft(part, n=self._size[2], dim=3).index_select(3, self._wanted[2])
 
 
 def scores(total: torch.Tensor, overlap: torch.Tensor, least_voxels: float, power: float) -> torch.Tensor:

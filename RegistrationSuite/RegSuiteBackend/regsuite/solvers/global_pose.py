@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,10 @@ from regsuite.solvers.rotation_search import Pose, SearchSettings, search
 from regsuite.solvers.rotations import angle_degrees
 
 _SAME_DEGREES = 7.0  # ours: about the distance of a pose from the nearest member of a set of 4608 rotations
-LOW_CONFIDENCE = 0.12  # ours: between unrelated images (0.01 to 0.04 seen) and images of one head (0.27 and more)
+LOW_CONFIDENCE = 0.2  # ours: between unrelated images and images of one head, see Testing/bench/multimodal
+_HEADER_STEP = 0.2  # ours: first step of a climb from the header's pose, in steps of the level's lattice
+_RIVAL_DEGREES = 30.0  # ours: further apart two poses are rivals, not one pose found twice
+_NEAR_STEPS = 3.0  # ours: the same for places, in steps of the search lattice
 _LARGEST_SUM = 2.8  # ours: points of both lattices along an axis, in multiples of `across`
 
 
@@ -87,27 +90,28 @@ def global_pose(
         a, b = (gradient_field(i, m, sigma, spacing, settings.noise / spacing) for i, m in zip(images, masks, strict=True))
         return a, b
 
-    centre, near = fixed.grid.centre, 3.0 * coarse
+    centre, near = fixed.grid.centre, _NEAR_STEPS * coarse
     here = [Pose(np.eye(4), -np.inf)] if settings.header and _boxes_overlap(fixed, moving, settings.least_overlap) else []
     last = len(settings.keep) - 1
     with torch.no_grad():
         pair = fields(coarse)
         with progress.part(0.0, 0.6):
             plan = SearchSettings(coarse, settings.rotations, settings.least_overlap, settings.power)
-            poses = distinct(search(*pair, plan, progress), settings.keep[0], centre, near)
-        for level, count in enumerate(settings.keep):
+            poses = shortlist(search(*pair, plan, progress), settings.keep[0], centre, near)
+        for level in range(last + 1):
             spacing = coarse / 2**level
             pair = fields(spacing) if level else pair
             ascent = AscentSettings(settings.points * 2**level, settings.iterations, 0.5 * spacing, settings.power)
             low, step = 0.6 + 0.4 * level / (last + 1), 0.4 / (last + 1)
             with progress.part(low, low + 0.9 * step):
-                poses = ascend(*pair, poses[:count], ascent, seed, progress)
-            if here and (level or not last):  # a pose that is nearly right has nothing to gain from the coarsest level
+                poses = ascend(*pair, poses, ascent, seed, progress)
+            if here and (level or not last):  # the header is wrong or nearly right: short steps, and not at the coarsest level
                 with progress.part(low + 0.9 * step, low + step):
-                    here = ascend(*pair, here, ascent, seed, progress)
+                    here = ascend(*pair, here, replace(ascent, step_mm=_HEADER_STEP * spacing), seed, progress)
                 poses = sorted(poses + here, key=lambda pose: -pose.score)
-            poses = distinct(poses, max(2, count), centre, near)
-    sure = confidence(poses)
+            following = settings.keep[min(level + 1, last)]
+            poses = shortlist(poses, max(2, following), centre, near)
+    sure = confidence(poses, centre, near)
     if sure < LOW_CONFIDENCE and here:  # nothing stands out: the header's word is worth more than the best of chance
         poses = distinct(here + poses, len(poses), centre, near)
     return GlobalPose(poses[0].matrix, tuple((pose.matrix, pose.score) for pose in poses), sure)
@@ -119,17 +123,40 @@ def _boxes_overlap(fixed: Image, moving: Image, least: float) -> bool:
     return overlap_fraction(fixed, moving) * volumes[0] >= least * min(volumes)
 
 
-def confidence(poses: list[Pose]) -> float:
-    """0..1 from the margin of the best pose over the runner-up."""
-    if len(poses) < 2:
+def confidence(poses: list[Pose], centre: np.ndarray, far_mm: float) -> float:
+    """0..1: by what share of its own score the best pose beats its best rival, a pose that turns elsewhere or goes elsewhere.
+
+    A rival turns by more than 30 degrees against the best or puts `centre` further than `far_mm` away. Without one: 1.
+    """
+    away = _away(poses, centre, far_mm)
+    if not away.any():
         return 1.0
-    return float(np.clip(1.0 - poses[1].score / max(poses[0].score, 1e-12), 0.0, 1.0))
+    rival = poses[int(np.flatnonzero(away)[0])]
+    return float(np.clip(1.0 - rival.score / max(poses[0].score, 1e-12), 0.0, 1.0))
+
+
+def _away(poses: list[Pose], centre: np.ndarray, far_mm: float) -> np.ndarray:
+    """(N,) bool: which poses are rivals of the first, not its neighbours."""
+    every = np.stack([pose.matrix for pose in poses])
+    places = every[:, :3, :3] @ centre + every[:, :3, 3]
+    turned = angle_degrees(every[:, :3, :3], every[0, :3, :3]) > _RIVAL_DEGREES
+    return turned | (np.linalg.norm(places - places[0], axis=1) > far_mm)
 
 
 def coarse_spacing(fixed: Image, moving: Image, across: int) -> float:
     """mm: the longer axis of the smaller image cut into `across`; coarser where a much larger partner would cost too much."""
     extents = [float((np.array(image.grid.size) * image.grid.spacing).max()) for image in (fixed, moving)]
     return max(min(extents) / across, sum(extents) / (_LARGEST_SUM * across))
+
+
+def shortlist(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float) -> list[Pose]:
+    """`distinct`, but the last of the `count` is a rival of the best (see `confidence`) if there is any: it is what the winner is
+    compared with, and must not be crowded out by the winner's neighbours."""
+    kept = distinct(poses, count, centre, near_mm)
+    rivals = np.flatnonzero(_away(poses, centre, near_mm))
+    if len(rivals) and not _away(kept, centre, near_mm).any():
+        kept = [*kept[: count - 1], poses[rivals[0]]]
+    return kept
 
 
 def distinct(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float) -> list[Pose]:

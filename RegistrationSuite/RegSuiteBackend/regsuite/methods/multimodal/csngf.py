@@ -85,7 +85,8 @@ def register(
     if boxes.overlap_fraction(fixed, moving) <= 0.0:
         warnings.append("The images do not overlap in world space; their places were ignored and every translation was tried.")
     if found.confidence < LOW_CONFIDENCE:
-        warnings.append("The best pose is hardly better than the next: these images may not show the same thing.")
+        text = "The best pose is hardly better than its rivals: these images may not show the same thing."
+        warnings.append(f"{text} The pose that the headers give is kept where it lets them overlap.")
     history: list[dict[str, Any]] = [
         {"stage": "pose", "level": "candidate", "iteration": n, "energy": -score} for n, (_, score) in enumerate(found.candidates)
     ]
