@@ -42,7 +42,7 @@ class PoseSettings:
 
     across: int = 20
     rotations: int = 2304
-    keep: tuple[int, ...] = (32, 8, 4)
+    keep: tuple[int, ...] = (32, 8, 5)
     least_overlap: float = 0.3
     noise: float = 1e-3
     power: float = 0.75

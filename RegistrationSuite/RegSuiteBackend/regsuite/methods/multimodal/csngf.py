@@ -2,7 +2,8 @@
 
 1. search: a uniform set of rotations, for each all translations at once, by squared normalised gradient fields (NGF) with FFTs;
 2. climb: the best distinct poses rise to their maxima, at ever finer resolution, ever fewer of them;
-3. confidence: the margin of the winner over the runner-up, and the runners-up themselves.
+3. confidence: the margin of the winner over its best rival, and the runners-up themselves;
+4. refine: mutual information at full resolution, if the pose is trusted.
 
 Reference: Ofverstedt, Lindblad, Sladoje, Cross-Sim-NGF: FFT-based global rigid multimodal alignment of image volumes using
 normalized gradient fields, WBIR 2022 (paper 17).
@@ -13,18 +14,23 @@ mean; after the first level poses climb by gradient instead of by random perturb
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from regsuite.geometry.image import Image
-from regsuite.methods.api import Candidate, Config, Result, Status, limited
+from regsuite.methods.api import Candidate, Config, Result, Status, limited, option
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers import boxes
 from regsuite.solvers.device import choose_device
-from regsuite.solvers.global_pose import LOW_CONFIDENCE, PoseSettings, global_pose
+from regsuite.solvers.global_pose import LOW_CONFIDENCE, PoseSettings, coarse_spacing, global_pose
+from regsuite.solvers.linear import LinearSettings, align
 from regsuite.transforms import AffineTransform
+
+_RIVALS = 5  # ours: poses that reach the last level at least, so that the winner is compared with more than one
+_REACH_STEPS = 0.5  # ours: a refinement that moves a corner further than this, in steps of the search lattice, is not believed
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,12 @@ class CsngfConfig(Config):
         1e-3, 1e-6, 0.5, "Change of intensity per lattice step below which an edge is noise, in shares of the range (paper: 1e-5)"
     )
     iterations: int = limited(16, 0, 500, "Steps of each climb")
+    refine: str = option("mi", "Measure of the last refinement at full resolution", choices=("mi", "ngf", "none"), advanced=False)
 
 
 PRESETS: dict[str, CsngfConfig] = {
     "Default": CsngfConfig(),
-    "Preview": CsngfConfig(rotations=1152, poses=24, iterations=12),
+    "Preview": CsngfConfig(rotations=1152, poses=24, iterations=12, refine="none"),
     "Best": CsngfConfig(rotations=9216, points_across=28, levels=4, poses=96, iterations=30),
 }
 
@@ -77,9 +84,14 @@ def register(
     assert target is not None
     assert source is not None
     with torch.no_grad(), reporter.stage("pose", 0.0, 1.0):
-        found = global_pose(
-            target, source, settings=_settings(config), fixed_mask=masks[0], moving_mask=masks[1], seed=seed, progress=reporter
-        )
+        with reporter.part(0.0, 0.85):
+            found = global_pose(
+                target, source, settings=_settings(config), fixed_mask=masks[0], moving_mask=masks[1], seed=seed, progress=reporter
+            )
+        if config.refine != "none" and found.confidence >= LOW_CONFIDENCE:
+            with reporter.part(0.85, 1.0):
+                matrix = _refined(target, source, masks, found.matrix, config, seed, reporter)
+            found = replace(found, matrix=matrix, candidates=((matrix, found.candidates[0][1]), *found.candidates[1:]))
     candidates = tuple(Candidate(AffineTransform(matrix), score) for matrix, score in found.candidates)
     warnings = []
     if boxes.overlap_fraction(fixed, moving) <= 0.0:
@@ -104,11 +116,33 @@ def register(
     )
 
 
+def _refined(
+    fixed: Image, moving: Image, masks: list[Image | None], start: np.ndarray, config: CsngfConfig, seed: int, reporter: Progress
+) -> np.ndarray:
+    """The nearest maximum of the similarity at full resolution, unless it lies too far to be the same pose."""
+    settings = LinearSettings(levels=1, turn_degrees=0.0, samples=30_000, iterations=30)
+    found = align(
+        fixed,
+        moving,
+        metric=config.refine,
+        start=start,
+        fixed_mask=masks[0],
+        moving_mask=masks[1],
+        settings=settings,
+        seed=seed,
+        progress=reporter,
+    )
+    corners = torch.as_tensor(fixed.grid.corners())
+    moved = AffineTransform(found.matrix).map_points(corners) - AffineTransform(start).map_points(corners)
+    reach = _REACH_STEPS * coarse_spacing(fixed, moving, config.points_across)
+    return found.matrix if float(moved.norm(dim=1).max()) <= reach else start
+
+
 def _settings(config: CsngfConfig) -> PoseSettings:
     return PoseSettings(
         across=config.points_across,
         rotations=config.rotations,
-        keep=tuple(max(2, config.poses // 4**level) for level in range(config.levels)),
+        keep=tuple(max(_RIVALS, config.poses // 4**level) for level in range(config.levels)),
         least_overlap=config.least_overlap,
         noise=config.noise,
         power=config.overlap_power,
