@@ -21,8 +21,8 @@ TRE_POOR_MM = 5.0
 SIMILARITY_TOLERANCE = 0.005
 CLOSE_CORRELATION = 0.9
 _CONFIDENCE_WORDS = (
-    (0.3, "good", "The pose stands out clearly from all others"),
-    (0.2, "check", "The pose stands out from the others, but not by much: look at the runners-up"),
+    (0.35, "good", "The pose stands out clearly from all others"),
+    (0.25, "check", "The pose stands out from the others, but not by much: look at the runners-up"),
     (0.0, "poor", "The pose hardly stands out from others: the images may not show the same thing"),
 )
 _EXTREME_JACOBIAN = (0.25, 4.0)
