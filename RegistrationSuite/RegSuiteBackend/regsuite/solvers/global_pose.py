@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -85,11 +86,7 @@ def global_pose(
     masks = [None if mask is None else binary(mask, name).data for mask, name in given]
     coarse = coarse_spacing(fixed, moving, settings.across)
 
-    def fields(spacing: float) -> tuple[GradientField, GradientField]:
-        sigma = settings.smoothing * spacing
-        a, b = (gradient_field(i, m, sigma, spacing, settings.noise / spacing) for i, m in zip(images, masks, strict=True))
-        return a, b
-
+    fields = partial(_fields, images, masks, settings)
     centre, near = fixed.grid.centre, _NEAR_STEPS * coarse
     here = [Pose(np.eye(4), -np.inf)] if settings.header and _boxes_overlap(fixed, moving, settings.least_overlap) else []
     last = len(settings.keep) - 1
@@ -115,6 +112,14 @@ def global_pose(
     if sure < LOW_CONFIDENCE and here:  # nothing stands out: the header's word is worth more than the best of chance
         poses = distinct(here + poses, len(poses), centre, near)
     return GlobalPose(poses[0].matrix, tuple((pose.matrix, pose.score) for pose in poses), sure)
+
+
+def _fields(
+    images: list[Image], masks: list[torch.Tensor | None], settings: PoseSettings, spacing: float
+) -> tuple[GradientField, GradientField]:
+    sigma, noise = settings.smoothing * spacing, settings.noise / spacing
+    a, b = (gradient_field(image, mask, sigma, spacing, noise) for image, mask in zip(images, masks, strict=True))
+    return a, b
 
 
 def _boxes_overlap(fixed: Image, moving: Image, least: float) -> bool:
