@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Phantom, Uncertainty
     landmarks = {f"{side}_landmarks": str(data / f"{side}_landmarks.mrk.json") for side in ("fixed", "moving")}
     request = UncertaintyRequest(
         str(data / "fixed.nrrd"), str(data / "moving.nrrd"), str(data / "given.h5"), str(data / "out"), samples=4,
-        write_samples=True, preset="Preview", **landmarks,
+        write_samples=True, recalibrate=True, preset="Preview", **landmarks,
     )  # fmt: skip
     return phantom, request, run_uncertainty(request)
 

@@ -24,7 +24,7 @@ def uncertainty(
         Text, typer.Option("--fixed-landmarks", metavar="A", help="Measure the calibration (RAS mm).")
     ] = None,
     moving_landmarks: Annotated[Text, typer.Option("--moving-landmarks", metavar="B", help="The same points, same order.")] = None,
-    recalibrate: Annotated[bool, typer.Option(help="Scale sigma by the factor that fits the landmarks.")] = True,
+    recalibrate: Annotated[bool, typer.Option(help="Scale sigma by the factor that fits the landmarks.")] = False,
     preset: Annotated[str, typer.Option("--preset", metavar="P", help="Preview, Default or Best.")] = "Default",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, repeatable.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda:0.")] = "auto",

@@ -50,7 +50,7 @@ class UncertaintyRequest:
     write_samples: bool = False
     fixed_landmarks: str | None = None
     moving_landmarks: str | None = None
-    recalibrate: bool = True
+    recalibrate: bool = False
     preset: str = "Default"
     settings: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
@@ -82,7 +82,7 @@ def estimate_uncertainty(
     preset: str | None = None,
     settings: dict[str, Any] | None = None,
     truth: Truth | None = None,
-    recalibrate: bool = True,
+    recalibrate: bool = False,
     device: str = "auto",
     seed: int = 0,
     progress: ProgressCallback | None = None,
