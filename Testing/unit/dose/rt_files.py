@@ -15,9 +15,7 @@ FRAME = "1.2.826.0.1.3680043.8.498.1"
 LPS = np.array([-1.0, -1.0, 1.0])
 
 
-def structure_set(
-    path: Path, regions: dict[str, Sequence[np.ndarray]], frame: str = FRAME, kind: str = "CLOSED_PLANAR"
-) -> Path:
+def structure_set(path: Path, regions: dict[str, Sequence[np.ndarray]], frame: str = FRAME, kind: str = "CLOSED_PLANAR") -> Path:
     """An RTSTRUCT with contours (n, 3) RAS mm."""
     data = _file(RT_STRUCTURES, "RTSTRUCT", frame)
     data.StructureSetROISequence, data.ROIContourSequence = [], []

@@ -76,7 +76,7 @@ def table(metrics: Sequence[Metric], nominal: Histogram, samples: Sequence[Histo
     out = []
     for metric in metrics:
         values = [metric.of(h) for h in samples]
-        defined = len(values) > 0 and bool(np.isfinite(values).all())
+        defined = metric.name != "volume" and len(values) > 0 and bool(np.isfinite(values).all())  # the volume stays
         low, high = (float(p) for p in np.percentile(values, (5, 95))) if defined else (None, None)
         out.append(Value(metric.name, metric.of(nominal), metric.unit, low, high))
     return out

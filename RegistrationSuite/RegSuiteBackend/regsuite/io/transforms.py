@@ -14,13 +14,16 @@ from regsuite.errors import InputError, OutputError
 from regsuite.geometry import Grid, Image, frames
 from regsuite.io.atomic import require_space, staged_file
 from regsuite.io.itk import extension, grid_from_itk, quiet_itk, readable_file, tensor_from_itk, tensor_to_itk, unreadable
+from regsuite.io.rt_dose import is_dicom
 from regsuite.io.volumes import VOLUME_EXTENSIONS, read_image, write_image
 from regsuite.transforms import AffineTransform, CompositeTransform, DisplacementField, StationaryVelocityField, Transform
 
 TRANSFORM_EXTENSIONS = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
 BSPLINE_TOLERANCE_MM = 0.02
 _BSPLINE_MOST_VOXELS = 60_000_000
-_EXPECTED = "an ITK transform (.h5, .tfm, .txt, .mat) or a displacement volume (.nrrd, .nii.gz, .nii, .mha, .mhd)"
+_EXPECTED = (
+    "an ITK transform (.h5, .tfm, .txt, .mat), a DICOM registration or a displacement volume (.nrrd, .nii.gz, .nii, .mha, .mhd)"
+)
 _KINDS = "affine family, displacement field, B-spline or a composite of these"
 
 
@@ -31,7 +34,8 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
     composites a CompositeTransform in ITK's order (last part applied first). A cubic B-spline becomes a displacement field
     fine enough that linear interpolation stays within BSPLINE_TOLERANCE_MM of the spline inside its domain (within
     half of the field's voxel outside the domain's border the border value holds instead of zero).
-    Displacement volumes hold mm vectors: LPS components in NRRD, MetaImage and NIfTI intent 1007; RAS with NIfTI intent 1006.
+    DICOM: see read_registration. Displacement volumes hold mm vectors: LPS components in NRRD, MetaImage and NIfTI intent 1007;
+    RAS with NIfTI intent 1006.
 
     Raises InputError for a missing, damaged or 2D file, a file with several separate transforms, or another kind of map. (An
     .h5 that is cut short is noticed; one with altered bytes inside may crash the HDF5 library itself.)
@@ -42,6 +46,10 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
         image = read_image(name, channels=3)
         return DisplacementField(frames.flip_vector_field(image.data), image.grid)
     readable_file(name, _EXPECTED)
+    if is_dicom(name):
+        from regsuite.io.rt_registration import read_registration
+
+        return read_registration(name)
     if kind not in TRANSFORM_EXTENSIONS:
         raise unreadable(name, _EXPECTED, f"the extension '{kind}'")
     if kind in (".tfm", ".txt"):

@@ -13,6 +13,7 @@ PHANTOMS: dict[str, str] = {
     "thorax": "regsuite.phantoms.thorax",
     "growth": "regsuite.phantoms.growth",
     "brain-tumour": "regsuite.phantoms.brain_tumour",
+    "dose": "regsuite.phantoms.dose",
 }
 """Name -> module with `make(seed, **options) -> Phantom` and `OPTIONS`, the names of its options."""
 

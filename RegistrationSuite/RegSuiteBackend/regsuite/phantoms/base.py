@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -31,6 +31,7 @@ class Phantom:
     float64 (N, 3) with moving_landmarks = transform.map_points(fixed_landmarks). `notes` says in words what is moving how.
     `series`: all scans of one patient over time, when there are more than the pair.
     lesion_mask: what exists in the fixed image alone, on its grid; None without a lesion.
+    `images`, `maps`: whatever else is known, by name; maps go from points of the fixed image.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Phantom:
     notes: str = ""
     series: tuple[TimePoint, ...] = ()
     lesion_mask: Image | None = None
+    images: Mapping[str, Image] = field(default_factory=dict)
+    maps: Mapping[str, Transform] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

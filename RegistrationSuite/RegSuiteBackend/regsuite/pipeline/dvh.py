@@ -137,7 +137,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, stages: Progress) -> 
             for v in item.values:
                 writer.writerow((item.structure.name, v.metric, number(v.value), v.unit, number(v.p05), number(v.p95)))
     stages.step(0.3)
-    draw_dvh(evaluation, folder / PICTURE)
+    if evaluation.structures:
+        draw_dvh(evaluation, folder / PICTURE)
     report = {
         "schema_version": SCHEMA_VERSION,
         "intended_use": INTENDED_USE,

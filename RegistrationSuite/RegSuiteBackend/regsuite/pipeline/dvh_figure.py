@@ -73,7 +73,7 @@ def _plot(axes: Axes, items: tuple[StructureDose, ...], label: str, cumulative: 
             linestyle=styles[item.structure.name],
         )
         highest = max(highest, float(curve.dose_gy[-1]))
-        top = max(top, float(np.partition(curve.value, -3)[-3]))
+        top = max(top, float(np.sort(curve.value)[-min(3, len(curve.value))]))
     axes.set_xlim(0, highest * 1.02)
     axes.set_ylim(0, 101 if cumulative else max(top, 1e-3) * 1.05)
     if not cumulative:

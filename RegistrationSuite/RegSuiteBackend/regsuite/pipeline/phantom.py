@@ -42,6 +42,7 @@ def write_phantom(phantom: Phantom, folder: Path, tick: Callable[[float], None] 
 
     A phantom with a lesion also writes lesion_mask.nrrd. A phantom with a series also writes time_NN.nrrd, time_NN_labels,
     time_NN_mask and time_NN_to_anatomy (displacement of the exact map from the scan to the anatomy all scans share).
+    Further images and maps of a phantom are written under their own names.
     """
     for number, side in enumerate(("fixed", "moving")):
         write_image(getattr(phantom, side), folder / f"{side}.nrrd")
@@ -60,6 +61,10 @@ def write_phantom(phantom: Phantom, folder: Path, tick: Callable[[float], None] 
         write_image(scan.mask, folder / f"{stem}_mask.nrrd")
         write_transform(scan.to_anatomy, folder / f"{stem}_to_anatomy.nrrd", scan.image.grid)
         tick(0.7 + 0.3 * number / len(phantom.series))
+    for name, image in phantom.images.items():
+        write_image(image, folder / f"{name}.nrrd")
+    for name, mapping in phantom.maps.items():
+        write_transform(mapping, folder / f"{name}.nrrd", phantom.fixed.grid)
     facts = {
         "name": phantom.name,
         "seed": phantom.seed,
