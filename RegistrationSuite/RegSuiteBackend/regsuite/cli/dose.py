@@ -66,7 +66,9 @@ def dose(
     metrics: Metrics = None,
     unit: Unit = None,
     ends: Ends = "taper",
-    correlation: Annotated[float, typer.Option("--correlation", metavar="MM", help="Smoothness of the errors.")] = 15.0,
+    correlation: Annotated[
+        float | None, typer.Option("--correlation", metavar="MM", help="Smoothness of the errors. Default: as the sigma was made.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the samples.")] = 0,
     weight: Annotated[float, typer.Option("--weight", metavar="W", help="Of DOSE, when there are more fractions.")] = 1.0,
     fractions: Annotated[

@@ -116,7 +116,7 @@ def _accumulated(grid: Grid, isocentre: torch.Tensor, radius_mm: float, maps: Se
     out = torch.empty(grid.shape)
     for k in range(grid.shape[0]):
         points = grid.cropped((k, 0, 0), (1, *grid.shape[1:])).world_points(torch.float64).view(-1, 3)
-        total = sum(_beams(mapping.map_points(points), isocentre, radius_mm) for mapping in maps)
+        total = torch.stack([_beams(mapping.map_points(points), isocentre, radius_mm) for mapping in maps]).sum(0)
         out[k] = (total / len(maps)).view(grid.shape[1:]).float()
     return Image(out, grid)
 

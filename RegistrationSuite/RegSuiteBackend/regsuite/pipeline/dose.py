@@ -26,12 +26,13 @@ from regsuite.io.rt_frames import frame_of_reference
 from regsuite.ops.sampling import sample_world
 from regsuite.pipeline.dvh import Evaluation, outside_notes, read_structures, summarise, write_evaluation
 from regsuite.pipeline.report import geometry
+from regsuite.pipeline.uncertainty import read_sigma
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.transforms import Transform, sample_transforms
 
 POINTS = 200_000
 """Places per structure at which every sample is read."""
-DEFAULT_SAMPLES, CORRELATION_MM = 50, 15.0
+DEFAULT_SAMPLES = 50
 _COLUMNS = ("dose", "transform", "sigma", "weight")
 ERRORS = ("independent", "shared")
 
@@ -39,7 +40,9 @@ ERRORS = ("independent", "shared")
 @dataclass(frozen=True)
 class DoseRequest:
     """Paths and choices. structures lie in the space of `like`; contours in that of the dose, and are carried over as
-    probabilities. fractions: a csv with columns dose, transform, sigma, weight for all fractions after the first."""
+    probabilities. fractions: a csv with columns dose, transform, sigma, weight for all fractions after the first.
+    correlation_mm: None takes
+    what is written beside the sigma field."""
 
     dose: str
     transform: str
@@ -53,7 +56,7 @@ class DoseRequest:
     metrics: tuple[str, ...] = ()
     dose_unit: str | None = None
     ends: str = "taper"
-    correlation_mm: float = CORRELATION_MM
+    correlation_mm: float | None = None
     seed: int = 0
     weight: float = 1.0
     fractions: str | None = None
@@ -155,9 +158,9 @@ def _fraction(request: DoseRequest, row: tuple[str, str, str | None, float], num
     transform = read_transform(transform_path)
     samples = None
     if sigma_path is not None:
-        sigma = read_image(sigma_path, channels=3)
+        sigma, correlation = read_sigma(sigma_path)
         seed = request.seed if request.errors == "shared" else request.seed + 7919 * number
-        samples = sample_transforms(transform, sigma, request.correlation_mm, request.samples, seed=seed)
+        samples = sample_transforms(transform, sigma, request.correlation_mm or correlation, request.samples, seed=seed)
     return Fraction(finer(dose.image), transform, weight, samples)
 
 
