@@ -256,7 +256,7 @@ class RegistrationLogic(ScriptedLoadableModuleLogic):
         if outputs.fixed is outputs.moving:
             return _("Fixed and moving volume are the same; select two different ones.")
         try:
-            world.check_outputs(outputs.fixed, outputs.moving, outputs.transform, outputs.volume)
+            world.check_outputs(outputs.fixed, outputs.moving, outputs.transform, outputs.volume, outputs.linear)
         except RegSuiteError as error:
             return str(error)
         return ""

@@ -29,7 +29,8 @@ _HIDDEN_BELOW = 0.01  # of the range of a displacement map
 class RequestNodes:
     """The nodes of a job: its inputs, and the outputs that the user chose (None: a new transform and table; no volume).
 
-    want_volume: make a new volume when none is chosen. Nodes that are deleted while the job runs are treated as not chosen.
+    want_volume: make a new volume when none is chosen; linear: the result is a matrix, and a new transform node a linear one.
+    Nodes that are deleted while the job runs are treated as not chosen.
     """
 
     fixed: Any
@@ -38,6 +39,7 @@ class RequestNodes:
     volume: Any = None
     table: Any = None
     want_volume: bool = False
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ def read_report(folder: str | Path) -> dict[str, Any]:
     if not isinstance(report, dict) or not {"metrics", "verdict"} <= set(report):
         raise InputError(f"Cannot read '{path}': expected the report of a registration, found other content.")
     return report
+
+
+def report_of(table: Any) -> dict[str, Any]:
+    """The report that a verdict table keeps."""
+    return dict(json.loads(table.GetAttribute(REPORT_ATTRIBUTE)))
 
 
 def verdict_columns(report: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -187,7 +194,7 @@ def _chosen(node: Any, class_name: str, name: str, made: list[Any]) -> Any:
 
 
 def _place_transform(request: RequestNodes, transform: Any, name: str, made: list[Any]) -> Any:
-    node = _chosen(request.transform, "vtkMRMLTransformNode", name, made)
+    node = _chosen(request.transform, "vtkMRMLLinearTransformNode" if request.linear else "vtkMRMLTransformNode", name, made)
     nodes.set_transform(node, transform)
     fixed, moving = _alive(request.fixed), _alive(request.moving)
     for role, input_node in ((node.GetFixedNodeReferenceRole(), fixed), (node.GetMovingNodeReferenceRole(), moving)):

@@ -64,18 +64,18 @@ def map_points(transform: Any, points: np.ndarray) -> np.ndarray:
     return vtk_to_numpy(mapped.GetData()).copy().reshape(-1, 3)
 
 
-def check_outputs(fixed: Any, moving: Any, transform: Any = None, volume: Any = None) -> None:
+def check_outputs(fixed: Any, moving: Any, transform: Any = None, volume: Any = None, linear: bool = False) -> None:
     """Raise InputError unless results can go into these nodes: call it before the job.
 
-    The output transform must be a general transform node at the top of the tree, above neither the fixed node nor, other than as a
-    preview, the moving one; the output volume must be neither input.
+    The output transform must be a general transform node (or a linear one, for a `linear` result) at the top of the tree, above
+    neither the fixed node nor, other than as a preview, the moving one; the output volume must be neither input.
     """
     if volume is not None and (volume is fixed or volume is moving):
         raise InputError(f"The output volume '{volume.GetName()}' is an input; expected another volume, or a new one.")
     if transform is None:
         return
     name = transform.GetName()
-    if transform.IsA("vtkMRMLLinearTransformNode") or transform.IsA("vtkMRMLBSplineTransformNode"):
+    if (transform.IsA("vtkMRMLLinearTransformNode") and not linear) or transform.IsA("vtkMRMLBSplineTransformNode"):
         kind = transform.GetNodeTagName()
         raise InputError(
             f"The output '{name}' is a {kind} node, which cannot hold a deformation; expected a general Transform node."
