@@ -165,6 +165,10 @@ class MultimodalAlignmentWidget(PanelWidget):
         table.setHorizontalHeaderLabels([_("Pose"), _("Score"), _("Turned (\u00b0)"), _("Shifted (mm)")])
         table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        table.verticalHeader().hide()
+        table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column in (1, 2, 3):
+            table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         table.connect("cellClicked(int,int)", self.onCandidate)
         self._listCandidates()
 
@@ -191,6 +195,8 @@ class MultimodalAlignmentWidget(PanelWidget):
             for column, text in enumerate(cells):
                 table.setItem(number, column, qt.QTableWidgetItem(text))
         table.visible = bool(rows)
+        table.resizeRowsToContents()
+        table.setFixedHeight(sum(table.rowHeight(row) for row in range(len(rows))) + 40)  # 40: header and frame
         self.ui.candidatesCollapsibleButton.visible = bool(rows)
         confidence = report.get("confidence")
         self.ui.confidenceLabel.text = _("No result yet.") if confidence is None else self._inWords(confidence)

@@ -200,9 +200,14 @@ def test_two_panels_at_once(lung: panel.Panel, case: dict[str, Any], tmp_path_fa
         choose(second, {"fixed": case["moving"], "moving": case["fixed"]}, landmarks=False)
         panel.click(lung.ui.applyButton)
         panel.click(second.ui.applyButton)
-        panel.wait_until(lambda: min(lung.ui.progressBar.value, second.ui.progressBar.value) > 50, 120)
-        pids = {opened.widget.run.job.worker_pid for opened in (lung, second)}
-        assert len(pids) == 2
+        pids: set[int] = set()
+
+        def both_work() -> bool:
+            jobs = [opened.widget.run.job if opened.widget.run is not None else None for opened in (lung, second)]
+            pids.update(job.worker_pid for job in jobs if job is not None and job.worker_pid is not None)
+            return len(pids) == 2
+
+        panel.wait_until(both_work, 120)
         panel.click(second.ui.cancelButton)
         panel.wait_until(lambda: second.widget.run is None, 20)
         panel.wait_until(lambda: lung.widget.run is None, 180)

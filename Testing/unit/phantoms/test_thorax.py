@@ -277,4 +277,4 @@ def test_bad_options_are_named(options: dict, part: str) -> None:
 def test_unknown_phantom_is_named_with_those_there_are() -> None:
     with pytest.raises(InputError, match="thorax"):
         make_phantom("elephant")
-    assert list(PHANTOMS) == ["thorax"]
+    assert "thorax" in PHANTOMS

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from regsuite.geometry.grid import Grid, affine_lattice
 from regsuite.geometry.image import Image
-from regsuite.ops.sampling import normalise_matrix, sample_index
+from regsuite.ops.sampling import normalise_matrix, sample_index, sample_normalised
 from regsuite.ops.silhouette import signed_distance
 from regsuite.solvers.slice_match import rigid
 from regsuite.solvers.slice_stack import Stack, about
@@ -201,5 +201,4 @@ def _distances(field: torch.Tensor, to_sampler: torch.Tensor, moves: torch.Tenso
     """(B, N) signed mm of moved points to the bone."""
     maps = to_sampler @ moves
     places = torch.einsum("na,bxa->bnx", points, maps[:, :3, :3]) + maps[:, None, :3, 3]
-    out = functional.grid_sample(field[None], places.float()[None, :, None], padding_mode="border", align_corners=False)
-    return out[0, 0, :, 0]
+    return sample_normalised(field, places.float()[:, None])[0, :, 0]

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
-from torch.nn import functional
 
 from regsuite.geometry.image import Image
 from regsuite.ops.pyramid import at_spacing
-from regsuite.ops.sampling import normalise_matrix
+from regsuite.ops.sampling import normalise_matrix, sample_normalised
 
 _LEVER_MM = 60.0  # ours: a turn of 1 radian counts as a move of this length
 _CHUNK_SAMPLES = 400_000
@@ -27,8 +26,8 @@ _CHUNK_SAMPLES = 400_000
 class SliceLevel:
     """Volume and slices at one resolution, values scaled to 0..1.
 
-    volume (1, D, H, W); to_sampler: world -> grid_sample's frame, 4x4 float64; points (S, N, 3): mm from the slice's centre along
-    RAS axes, padded with points of weight 0; weights (S, N) sum to 1 for each slice; windows (S, N, A): Parzen windows of the
+    volume (1, D, H, W); to_sampler: world -> the sampler's frame, 4x4 float64; points (S, N, 3): mm from the slice's centre
+    along RAS axes, padded with points of weight 0; weights (S, N) sum to 1 for each slice; windows (S, N, A): Parzen windows of the
     slices' values; centres (S, 4, 4): translations to the slices' centres, float64; normals (S, 3); offsets (S, Q): mm of
     the planes through a slice's thickness.
     """
@@ -126,9 +125,7 @@ def emulate(level: SliceLevel, poses: torch.Tensor) -> tuple[torch.Tensor, torch
     b, s, n, _ = middle.shape
     q = shift.shape[2]
     places = middle[:, :, None] + shift[:, :, :, None]
-    sampled = functional.grid_sample(
-        level.volume[None], places.reshape(1, b * s * q, 1, n, 3), mode="bilinear", padding_mode="border", align_corners=False
-    )
+    sampled = sample_normalised(level.volume, places.reshape(b * s * q, 1, n, 3))
     values = sampled.view(b, s, q, n).mean(dim=2)
     return values, (middle.detach().abs().amax(dim=3) <= 1.0).to(values.dtype)
 
@@ -168,13 +165,7 @@ def information_of_many(
         for number, part in enumerate(maps.split(each)):
             places = torch.einsum("sna,bsxa->bsnx", level.points, part[..., :3]) + part[..., 3][:, :, None]
             b = len(part)
-            values = functional.grid_sample(
-                level.volume[None],
-                places.reshape(1, b * count, 1, -1, 3),
-                mode="bilinear",
-                padding_mode="border",
-                align_corners=False,
-            ).view(b, count, -1)
+            values = sample_normalised(level.volume, places.reshape(b * count, 1, -1, 3)).view(b, count, -1)
             inside = ((places.amax(dim=3) <= 1.0) & (places.amin(dim=3) >= -1.0)) * weight
             column = values.mul_(bins - 1).add_(0.5).long() + row
             column += torch.arange(b * count, device=values.device).view(b, count, 1) * (bins * bins)
