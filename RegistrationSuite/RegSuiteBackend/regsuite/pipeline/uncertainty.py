@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from regsuite import check
 from regsuite.errors import InputError
 from regsuite.geometry import Image
 from regsuite.io import read_image, read_transform, write_image, write_transform
@@ -51,10 +52,14 @@ class UncertaintyRequest:
     fixed_landmarks: str | None = None
     moving_landmarks: str | None = None
     recalibrate: bool = False
+    method: str = METHOD
     preset: str = "Default"
     settings: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check.choice("method", self.method, (METHOD,))
 
 
 @dataclass(frozen=True)

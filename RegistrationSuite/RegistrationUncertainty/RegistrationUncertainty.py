@@ -1,0 +1,172 @@
+"""Registration Uncertainty: how far a deformation, of whatever program, may be off, voxel by voxel."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import slicer
+from regsuite_slicer import advanced, uncertainty_results, views
+from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
+from regsuite_slicer.panel import PanelWidget
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+
+METHOD = "uncertainty-elbo"
+DOCUMENTATION = "https://github.com/RegistrationSuite/RegistrationSuite#readme"
+
+
+class RegistrationUncertainty(ScriptedLoadableModule):
+    """What the application shows about the module."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("Registration Uncertainty")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        parent.dependencies = ["RegSuiteBackend"]
+        parent.contributors = ["The RegistrationSuite contributors"]
+        parent.helpText = _(
+            "Shows where a deformation can be trusted. Choose the fixed and the moving volume and the transform between them, made "
+            "by this extension or any other program, and press Apply. You get a map of its standard deviation in mm: small at "
+            "vessels and edges, large where the images tell nothing. "
+            "Research use only; not a medical device, not for clinical decisions."
+        ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
+        parent.acknowledgementText = _(
+            "Please cite: A. Smolders et al., Deformable Image Registration Uncertainty Quantification Using Deep Learning for "
+            "Dose Accumulation in Adaptive Proton Therapy, WBIR 2022. The code is written anew from the paper."
+        )
+
+
+@parameterNodeWrapper
+class RegistrationUncertaintyParameterNode:
+    """What the panel shows, saved with the scene. The settings are the method's config."""
+
+    fixedVolume: slicer.vtkMRMLScalarVolumeNode
+    movingVolume: slicer.vtkMRMLScalarVolumeNode
+    transform: slicer.vtkMRMLTransformNode
+    fixedLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    movingLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    method: Annotated[str, Choice([METHOD])] = METHOD
+    preset: Annotated[str, Choice(list(advanced.PRESETS))] = "Default"
+    elbo: advanced.settings_pack(METHOD)
+    outputVolume: slicer.vtkMRMLScalarVolumeNode
+    verdictTable: slicer.vtkMRMLTableNode
+
+
+class RegistrationUncertaintyLogic(RegistrationLogic):
+    """`slicer.util.getModuleLogic("RegistrationUncertainty")`."""
+
+    PARAMETERS = RegistrationUncertaintyParameterNode
+    SPEC = PanelSpec(
+        methods={METHOD: "elbo"},
+        inputs=(
+            Input("fixedVolume", "fixed", "volume", "fixed volume", required=True),
+            Input("movingVolume", "moving", "volume", "moving volume", required=True),
+            Input("transform", "transform", "transform", "transform", required=True, of="fixedVolume"),
+            Input("fixedLandmarks", "fixed_landmarks", "points", "fixed landmarks"),
+            Input("movingLandmarks", "moving_landmarks", "points", "moving landmarks"),
+        ),
+        pairs=(("fixedLandmarks", "movingLandmarks"),),
+        command="uncertainty",
+    )
+
+    def outputsOf(self, parameters: Any) -> uncertainty_results.UncertaintyNodes:
+        """The nodes that a run reads from and writes to."""
+        return uncertainty_results.UncertaintyNodes(
+            parameters.fixedVolume, parameters.movingVolume, parameters.transform, parameters.outputVolume, parameters.verdictTable
+        )
+
+    def missing(self, inputs: Any, outputs: Any) -> str:
+        """As for every panel; and the two volumes differ, and the map is neither of them."""
+        reason = super().missing(inputs, outputs)
+        if not reason and outputs.fixed is outputs.moving:
+            return _("Fixed and moving volume are the same; select two different ones.")
+        if not reason and outputs.sigma is not None and outputs.sigma in (outputs.fixed, outputs.moving):
+            return _("The map is an input; select another node for it.")
+        return str(reason)
+
+    def deliver(self, outputs: Any, folder: Path) -> uncertainty_results.UncertaintyInScene:
+        """The map and the table."""
+        return uncertainty_results.apply_uncertainty(outputs, folder)
+
+    def estimate(
+        self,
+        fixedNode: Any,
+        movingNode: Any,
+        transformNode: Any,
+        preset: str = "Default",
+        *,
+        fixedLandmarks: Any = None,
+        movingLandmarks: Any = None,
+        samples: int = 50,
+        settings: dict[str, Any] | None = None,
+        device: str = "auto",
+        seed: int = 0,
+        blocking: bool = True,
+        listeners: Listeners | None = None,
+    ) -> uncertainty_results.UncertaintyInScene | Run:
+        """The standard deviation of a transform (fixed -> moving, from parent); no panel is needed. The inputs are not changed.
+
+        samples: fields drawn to count folds. Returns an UncertaintyInScene (sigma, table, report), or with blocking=False a Run.
+        Raises JobError with one sentence when something is missing or goes wrong.
+        """
+        inputs = {"fixedVolume": fixedNode, "movingVolume": movingNode, "transform": transformNode}
+        inputs |= {"fixedLandmarks": fixedLandmarks, "movingLandmarks": movingLandmarks}
+        outputs = uncertainty_results.UncertaintyNodes(fixedNode, movingNode, transformNode)
+        run = self.begin(
+            inputs, outputs, method=METHOD, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners,
+            further={"samples": samples},
+        )  # fmt: skip
+        return run.wait() if blocking else run
+
+
+class RegistrationUncertaintyWidget(PanelWidget):
+    """The panel; its inputs and outputs are in Resources/UI/RegistrationUncertainty.ui."""
+
+    LOGIC = RegistrationUncertaintyLogic
+
+    def setup(self) -> None:
+        """The common sections; nothing here compares two volumes."""
+        PanelWidget.setup(self)
+        for name in ("overlayButton", "checkerboardButton", "flickerButton", "gridButton", "glyphButton", "previewButton"):
+            getattr(self.ui, name).visible = False
+        self.ui.showMapButton.connect("clicked()", self.onShowMap)
+
+    def refresh(self, caller: Any = None, event: Any = None) -> None:
+        """Also the button of the map."""
+        PanelWidget.refresh(self, caller, event)
+        self.ui.showMapButton.enabled = self.parameters is not None and self.parameters.outputVolume is not None
+
+    def keepOutputs(self, result: Any) -> None:
+        """The nodes of the result."""
+        self.parameters.outputVolume, self.parameters.verdictTable = result.sigma, result.table
+
+    def present(self, run: Run) -> str:
+        """The words, and the map over the fixed volume."""
+        self.results.update(self.parameters)
+        self.onShowMap()
+        return ""
+
+    def onShowMap(self) -> None:
+        """The map of sigma over the fixed volume."""
+        if self.parameters.fixedVolume is not None and self.parameters.outputVolume is not None:
+            views.show_overlay(self.parameters.fixedVolume, self.parameters.outputVolume, 0.6)
+
+
+class RegistrationUncertaintyTest(ScriptedLoadableModuleTest):
+    """The self test that the application runs."""
+
+    def setUp(self) -> None:
+        """Start from an empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        """Run every test."""
+        self.setUp()
+        self.test_missing_inputs_are_named()
+
+    def test_missing_inputs_are_named(self) -> None:
+        """Apply is not possible in an empty scene, and the reason is told."""
+        logic = RegistrationUncertaintyLogic()
+        parameters = logic.getParameterNode()
+        self.assertIn("fixed volume", logic.missing(logic.inputsOf(parameters), logic.outputsOf(parameters)))
