@@ -52,11 +52,11 @@ class UncertaintyRequest:
     fixed_landmarks: str | None = None
     moving_landmarks: str | None = None
     recalibrate: bool = False
-    method: str = METHOD
     preset: str = "Default"
     settings: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
     seed: int = 0
+    method: str = METHOD
 
     def __post_init__(self) -> None:
         check.choice("method", self.method, (METHOD,))
