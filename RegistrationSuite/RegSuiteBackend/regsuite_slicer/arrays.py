@@ -179,7 +179,7 @@ def _box_after(above: Any, local: np.ndarray, size: tuple[int, int, int]) -> tup
     return fit @ shift, (k, j, i)
 
 
-_SLAB_BYTES = 16 * 2**20
+_SLAB_BYTES = 4 * 2**20
 _NRRD_TYPES = {"i1": "int8", "u1": "uint8", "i2": "int16", "u2": "uint16", "i4": "int32", "u4": "uint32", "i8": "int64",
                "u8": "uint64", "f4": "float", "f8": "double"}  # fmt: skip
 
@@ -193,7 +193,7 @@ def write_nrrd(volume: VolumeData, path: str | os.PathLike[str]) -> None:
 def nrrd_slabs(volume: VolumeData, path: str | os.PathLike[str]) -> Iterator[None]:
     """Write a volume as uncompressed NRRD whose space is RAS, all digits of the matrix kept; ITK turns it to LPS when it reads.
 
-    A generator: each step writes at most about 16 MiB, so that an event loop can turn in between.
+    A generator: each step writes at most about 4 MiB, so that an event loop can turn in between.
     Raises InputError for a type of voxel that NRRD does not know or an affine with a singular direction.
     """
     kind = volume.values.dtype.str[1:]

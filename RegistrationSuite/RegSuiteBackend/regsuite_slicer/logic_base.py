@@ -197,6 +197,9 @@ class Run(VTKObservationMixin):
         self.overview = overview.read_bytes() if overview.is_file() else b""
         result = self._place(self._outputs, out)
         self._cancelling = False  # the scene has changed: the listener hears of it whatever is pressed now
+        for path in [path for path in self.folder.rglob("*") if path.is_file()]:
+            yield  # removing a large file takes tens of milliseconds
+            path.unlink(missing_ok=True)
         yield
         self._end(result)
 
