@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -27,6 +28,14 @@ def test_round_trip_keeps_every_point(tmp_path, name, make):
     back = read_transform(tmp_path / name)
     assert type(back) is type(transform)
     torch.testing.assert_close(back.map_points(points), transform.map_points(points), rtol=0, atol=1e-4)
+
+
+def test_the_same_transform_gives_the_same_bytes_at_another_time(tmp_path):
+    for name in ("first.h5", "second.h5"):
+        write_transform(samples.composite(), tmp_path / name)
+        time.sleep(1.1)  # HDF5's times count seconds
+    assert (tmp_path / "first.h5").read_bytes() == (tmp_path / "second.h5").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.h5", "second.h5"]
 
 
 @pytest.mark.parametrize("name", VOLUMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import struct
@@ -73,6 +74,7 @@ def write_transform(transform: Transform, path: str | os.PathLike[str], grid: Gr
     written as the displacement field of its exponential. Volume extensions: a displacement volume of 3 float components on
     the transform's own grid, or on `grid`, which an affine or composite map needs; outside that grid readers see identity.
     Slicer interpolates displacement fields cubically, so between voxels of a rough field it may differ from ITK.
+    The same transform gives the same bytes; in .h5 where h5py is present (3D Slicer does not bring it: there HDF5's times stay).
 
     Raises InputError for an unknown extension, a missing grid or a kind of transform without a file form; OutputError when
     the file cannot be written.
@@ -89,10 +91,12 @@ def write_transform(transform: Transform, path: str | os.PathLike[str], grid: Gr
     with staged_file(target) as stage:
         itk_transform = _to_itk(transform, target)
         # ITK's HDF5 crashes rather than raises when the disk fills up late: ask first.
-        require_space(stage, 8 * _parameter_count(transform) + 65536)
+        require_space(stage, 2 * (8 * _parameter_count(transform) + 65536))  # the file and its copy without times
         try:
             with quiet_itk():
                 sitk.WriteTransform(itk_transform, str(stage))
+            if kind in (".h5", ".hdf5"):
+                _drop_times(stage)
             if kind in (".tfm", ".txt"):
                 _require_whole_text(stage)  # ITK does not notice a failed text write
         except (RuntimeError, InputError) as error:
@@ -207,6 +211,23 @@ def _parameter_count(transform: Transform) -> int:
     """Numbers that an ITK file of `transform` holds, about."""
     fields = (DisplacementField, StationaryVelocityField)
     return sum(3 * part.grid.voxels if isinstance(part, fields) else 16 for part in _flat(transform))
+
+
+def _drop_times(path: Path) -> None:
+    """Copy an HDF5 file over itself without the times of writing that ITK's HDF5 puts into it."""
+    if importlib.util.find_spec("h5py") is None:
+        return
+    import h5py
+
+    copy = path.with_name(f"{path.name}.copy")
+    with h5py.File(path) as source, h5py.File(copy, "w") as target:
+
+        def put(name: str, item: object) -> None:
+            if isinstance(item, h5py.Dataset):
+                target.create_dataset(name, data=item[()], dtype=item.dtype, track_times=False)
+
+        source.visititems(put)
+    copy.replace(path)
 
 
 def _require_whole_text(path: Path) -> None:
