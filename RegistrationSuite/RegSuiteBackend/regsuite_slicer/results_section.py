@@ -222,7 +222,7 @@ class ResultsSection:
         table.visible = bool(numbers)
         table.resizeRowsToContents()
         heights = [table.rowHeight(row) for row in range(len(numbers))]
-        table.setFixedHeight(sum(heights) + max(heights, default=0) + 4)  # the header is about as high as a row
+        table.setFixedHeight(sum(heights) + 3 * max(heights, default=0) // 2)  # the header and the frame are higher than a row
 
 
 def _title(table: Any, transform: Any) -> str:
