@@ -51,7 +51,8 @@ def brain_mask(image: Image, spacing_mm: float = _SPACING_MM) -> BrainMask:
     white = _white_level(data, head, depth)
     tissue = head & (data > 0.5 * white) & (data < 1.4 * white)
     found, doubts = head, ["no piece of tissue in the middle of the head could be told from the rest"]
-    for radius in _OPENINGS_MM:
+    openings = [radius for radius in _OPENINGS_MM if radius >= min(step)]  # a smaller one takes no voxel away
+    for radius in openings:
         piece = _middle_piece(tissue, step, radius)
         if piece is None:
             break
@@ -60,7 +61,7 @@ def brain_mask(image: Image, spacing_mm: float = _SPACING_MM) -> BrainMask:
             found, doubts = head, _doubts(head, None, step)
             break
         again = _doubts(grown, depth, step)
-        if radius == _OPENINGS_MM[0] or len(again) < len(doubts):
+        if radius == openings[0] or len(again) < len(doubts):
             found, doubts = grown, again
         if not again:
             break
@@ -94,11 +95,20 @@ def _white_level(data: np.ndarray, head: np.ndarray, depth: np.ndarray) -> float
 
 
 def _ball(mask: np.ndarray, step: np.ndarray, radius: float, grow: bool) -> np.ndarray:
-    """Erosion or dilation by `radius` mm."""
-    padded = np.pad(mask, 1)
+    """Erosion or dilation by `radius` mm, worked out on the box around the mask."""
+    where = ndimage.find_objects(mask.astype(np.uint8))
+    if not where:
+        return mask
+    margin = [1 + int(radius / h) if grow else 0 for h in step]
+    box = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(where[0], margin, strict=True))
+    padded = np.pad(mask[box], 1)
     if grow:
-        return np.asarray((ndimage.distance_transform_edt(~padded, step) <= radius)[1:-1, 1:-1, 1:-1])
-    return np.asarray((ndimage.distance_transform_edt(padded, step) > radius)[1:-1, 1:-1, 1:-1])
+        part = ndimage.distance_transform_edt(~padded, step) <= radius
+    else:
+        part = ndimage.distance_transform_edt(padded, step) > radius
+    out = np.zeros_like(mask)
+    out[box] = part[1:-1, 1:-1, 1:-1]
+    return out
 
 
 def _middle_piece(tissue: np.ndarray, step: np.ndarray, radius: float) -> np.ndarray | None:

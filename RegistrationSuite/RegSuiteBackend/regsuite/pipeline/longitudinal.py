@@ -28,7 +28,7 @@ from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers.frame import lattice_shape
 from regsuite.solvers.groupwise import Group, GroupSettings, mid_grid, register_group, unbiased_starts
 from regsuite.solvers.intake import scaled
-from regsuite.solvers.linear_start import KINDS, align
+from regsuite.solvers.prealign import KINDS, prealign
 from regsuite.transforms import AffineTransform, Transform, compose
 
 REPORT, TEMPLATE, VOLUMES, GROWTH, CURVES, OVERVIEW = (
@@ -164,7 +164,7 @@ def grow(request: LongitudinalRequest, scans: list[Image], masks: list[Image | N
                 ready = match_brightness(ready, brains)
             ready = [scaled(image, f"'{name}'") for image, name in zip(ready, names, strict=True)]
         with stages.stage("Aligning", 0.25, 0.35):
-            starts = _starts(ready, request.align, stages)
+            starts = _starts(ready, request, warnings, stages)
         settings = dataclasses.replace(PRESETS[request.preset], any_contrast=request.contrast == "any")
         grid = mid_grid(ready, starts, _mid_spacing(ready, settings))
         grid = _around_brain(grid, brains, starts)
@@ -181,12 +181,17 @@ def grow(request: LongitudinalRequest, scans: list[Image], masks: list[Image | N
     return Growth(ages, names, tuple(ready), tuple(brains), grid, group, mask, template, tuple(warnings))
 
 
-def _starts(scans: list[Image], kind: str, stages: Progress) -> list[np.ndarray]:
+def _starts(scans: list[Image], request: LongitudinalRequest, warnings: list[str], stages: Progress) -> list[np.ndarray]:
     middle = len(scans) // 2
+    metric = "mi" if request.contrast == "any" else "ncc"
     found = []
     for n, scan in enumerate(scans):
-        with stages.part(n / len(scans), (n + 1) / len(scans)):
-            found.append(np.eye(4) if n == middle else align(scans[middle], scan, kind, stages))
+        matrix = np.eye(4)
+        if n != middle:
+            with stages.part(n / len(scans), (n + 1) / len(scans)):
+                matrix, said = prealign(scans[middle], scan, request.align, stages, metric=metric)
+            warnings.extend(said)
+        found.append(matrix)
     return unbiased_starts(found)
 
 

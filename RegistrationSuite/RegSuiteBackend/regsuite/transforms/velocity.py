@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from regsuite import check
 from regsuite.errors import InputError
-from regsuite.geometry.grid import Grid
+from regsuite.geometry.grid import Grid, affine_lattice
 from regsuite.ops.sampling import sample_index
 from regsuite.transforms.base import Transform
 from regsuite.transforms.displacement import DisplacementField
@@ -40,10 +41,11 @@ class StationaryVelocityField(Transform):
         largest = float(self.velocity.norm(dim=0).max())
         squarings = max(0, math.ceil(math.log2(max(largest, 1e-9) / (_MAX_STEP_VOXELS * float(self.grid.spacing.min())))))
         u = self.velocity / 2**squarings
-        points = self.grid.world_points(u.dtype, u.device).view(-1, 3)
+        index = affine_lattice(self.grid.shape, np.eye(4), u.dtype, u.device).view(-1, 3)
+        to_index = torch.as_tensor(self.grid.inverse_affine()[:3, :3]).to(u)
         for _ in range(squarings):
-            index = self.grid.world_to_index(points + u.reshape(3, -1).T)
-            u = u + sample_index(u, index, "linear", fill=0.0).view(u.shape)
+            there = index + (to_index @ u.view(3, -1)).T
+            u = u + sample_index(u, there, "linear", fill=0.0).view(u.shape)
         return DisplacementField(u, self.grid)
 
     def map_points(self, points: torch.Tensor) -> torch.Tensor:
@@ -53,4 +55,6 @@ class StationaryVelocityField(Transform):
         return StationaryVelocityField(-self.velocity, self.grid)
 
     def to(self, device: torch.device | str) -> StationaryVelocityField:
+        if self.velocity.device == torch.device(device):
+            return self  # with its exponential, once it is known
         return StationaryVelocityField(self.velocity.to(device), self.grid)

@@ -20,12 +20,11 @@ from regsuite.errors import InputError
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
 from regsuite.progress import Progress, ProgressCallback
-from regsuite.solvers import start
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.frame import canonical, make_level, resize_displacement
 from regsuite.solvers.gauss_newton import RefineSettings, refine
 from regsuite.solvers.intake import binary, brain_box, foreground_box, on_grid_of, scaled
-from regsuite.solvers.linear_start import KINDS, align
+from regsuite.solvers.prealign import KINDS, prealign
 from regsuite.solvers.velocity import SymmetricCorrelation, to_velocity_transform
 from regsuite.transforms import AffineTransform, Transform
 
@@ -126,9 +125,10 @@ def _linear_start(
         if not isinstance(initial, AffineTransform):
             raise InputError("The initial transform must be rigid or affine; found a deformable one.")
         return np.array(initial.matrix)
-    if start.overlap_fraction(fixed, moving) <= 0.0:
-        warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
-    return align(fixed, moving, config.linear, reporter, fixed_mask=fixed_mask)
+    metric = "mi" if config.contrast == "any" else "ncc"
+    matrix, said = prealign(fixed, moving, config.linear, reporter, metric=metric, fixed_mask=fixed_mask)
+    warnings.extend(said)
+    return matrix
 
 
 def _cropped(fixed: Image, config: BrainSvfConfig) -> Image:
