@@ -9,6 +9,7 @@ from regsuite.errors import Cancelled, InputError
 from regsuite.geometry import Grid, Image
 from regsuite.methods import registry
 from regsuite.methods.slices import qmri
+from regsuite.ops.scatter import emulated_slice
 from regsuite.phantoms import SlicePhantom, make_slice_phantom
 
 PREVIEW = qmri.PRESETS["Preview"].replaced(finest_mm=3.0, iterations=16)
@@ -89,6 +90,21 @@ def test_one_oblique_slice_is_placed(hip: SlicePhantom) -> None:
     result = qmri.register([near], hip.volume, config)
     centre = np.append(near.grid.centre, 1.0)
     assert np.linalg.norm((result.slices[0].matrix @ centre - centre)[:3]) < 1.2
+
+
+def test_slices_that_reach_beyond_the_volume_and_are_padded_there(hip: SlicePhantom) -> None:
+    """Half of the volume is missing; what the slices hold beyond it is one constant, which is left out and told."""
+    keep = hip.volume.grid.cropped((0, 0, 0), (64, 64, 40))
+    volume = Image(hip.volume.data[..., :40], keep)
+    slices = []
+    for image, truth in zip(hip.slices, hip.transforms, strict=True):
+        within = emulated_slice(volume.with_data(torch.ones_like(volume.data)), image.grid, truth.matrix).data > 0.99
+        slices.append(image.with_data(torch.where(within, image.data, -5.0)))
+    result = qmri.register(slices, volume, PREVIEW)
+    after = errors([item.matrix for item in result.slices], hip)
+    assert after[:, 1].max() < 4.0
+    assert np.median(after[:, 0]) < 1.0
+    assert sum("was left out" in text for text in result.warnings) == 6
 
 
 # ---- refusals

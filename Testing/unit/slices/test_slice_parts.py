@@ -10,6 +10,7 @@ import torch
 from regsuite.geometry import Grid, Image
 from regsuite.losses.image import mutual_information
 from regsuite.ops import silhouette
+from regsuite.ops.padding import has_data
 from regsuite.ops.scatter import emulated_slice, region_rows, scatter
 from regsuite.solvers import hull, slice_match, slice_search, slice_stack
 from scipy.spatial.transform import Rotation
@@ -155,6 +156,38 @@ def test_motion_is_bounded() -> None:
     found, _ = slice_match.climb(level, off @ truth, slice_match.Climb(30, 1.0, 0.1, (0.1, 0.1), 1e-4), lambda fraction: None)
     centre = (off @ truth @ level.centres)[..., :3, 3]
     assert float(slice_match.parameters_of(found, off @ truth, centre).abs().max()) <= 0.3 * 60 * np.pi / 180 + 1e-6
+
+
+# ---- padding
+
+
+def test_padding_is_what_is_constant_up_to_the_border() -> None:
+    picture = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 50)).astype(np.float32))
+    assert bool(has_data(picture).all())
+    truth = torch.ones(40, 50, dtype=torch.bool)
+    truth[:, :7], truth[30:, 20:30] = False, False
+    padded = torch.where(truth, picture, 0.0)
+    padded[10:20, 15:30] = 0.0  # a hole inside is a measurement
+    assert torch.equal(has_data(padded), truth)
+    padded[39, 49] = padded[38, 49] = padded[39, 48] = 7.0  # too few to be an area
+    assert torch.equal(has_data(padded), truth)
+
+
+def test_padding_has_no_weight_and_leaks_into_no_neighbour() -> None:
+    volume, grid = waves(box_grid()), flat_grid(pose((0, 30, 20)), pixels=40, spacing=1.6)
+    whole = emulated_slice(volume, grid, np.eye(4))
+    held = torch.ones_like(whole.data)
+    held[..., :11] = 0.0
+    padded = whole.with_data(torch.where(held > 0, (whole.data + 3) / 6, -50.0))
+    plain = slice_match.make_level(volume, [whole.with_data((whole.data + 3) / 6)], 4.0, 20)
+    level = slice_match.make_level(volume, [padded], 4.0, 20, [whole.with_data(held)])
+    centres = torch.arange(20, dtype=torch.float32)
+    real, seen = ((item.windows * centres).sum(dim=2)[0].view(16, 16) for item in (plain, level))
+    weight = level.weights[0].view(16, 16)
+    assert float(weight[:, :4].sum()) == 0.0
+    assert float(weight.sum()) == pytest.approx(1.0)
+    assert float((real - seen)[:, 5:].abs().max()) < 0.9  # of 17 bins; the padding lies 850 below
+    assert float((real - seen)[:, 7:].abs().max()) < 0.05
 
 
 # ---- hull

@@ -68,11 +68,17 @@ class SliceLevel:
         )
 
 
-def make_level(volume: Image, slices: Sequence[Image], spacing_mm: float, bins: int) -> SliceLevel:
-    """Volume and slices averaged to about `spacing_mm`, never finer than they are."""
+def make_level(
+    volume: Image, slices: Sequence[Image], spacing_mm: float, bins: int, data: Sequence[Image | None] | None = None
+) -> SliceLevel:
+    """Volume and slices averaged to about `spacing_mm`, never finer than they are.
+
+    data: for each slice 1 where it holds data and 0 where not, or None for everywhere; what holds no data has weight 0.
+    """
     coarse = at_spacing(volume, spacing_mm)
     device = volume.data.device
-    flats = [at_spacing(image, spacing_mm) for image in slices]
+    averaged = [_averaged(image, part, spacing_mm) for image, part in zip(slices, data or [None] * len(slices), strict=True)]
+    flats = [flat for flat, _ in averaged]
     longest = max(image.grid.voxels for image in flats)
     thickness = [float(image.grid.spacing[2]) for image in slices]
     planes = max(1, 2 * math.floor(max(thickness) / (2.0 * max(spacing_mm, float(volume.grid.spacing.min()))) + 0.5) + 1)
@@ -84,7 +90,7 @@ def make_level(volume: Image, slices: Sequence[Image], spacing_mm: float, bins: 
         n = flat.grid.voxels
         local = flat.grid.world_points(torch.float64).view(-1, 3) - torch.from_numpy(np.array(flat.grid.centre))
         points[number, :n] = local.to(device, torch.float32)
-        kept[number, :n] = 1.0
+        kept[number, :n] = averaged[number][1].view(-1)
         values[number, :n] = flat.data.view(-1)
     kept = kept / kept.sum(dim=1, keepdim=True).clamp(min=1e-6)
     centres = torch.eye(4, dtype=torch.float64).repeat(len(flats), 1, 1)
@@ -101,6 +107,16 @@ def make_level(volume: Image, slices: Sequence[Image], spacing_mm: float, bins: 
         offsets=torch.tensor(thickness, dtype=torch.float64)[:, None] * share,
         spacing_mm=spacing_mm,
     )
+
+
+def _averaged(image: Image, data: Image | None, spacing_mm: float) -> tuple[Image, torch.Tensor]:
+    """The mean of what holds data, and its share (0 where that is half or less)."""
+    if data is None:
+        flat = at_spacing(image, spacing_mm)
+        return flat, torch.ones_like(flat.data)
+    share = at_spacing(data, spacing_mm).data
+    total = at_spacing(image.with_data(image.data * data.data), spacing_mm)
+    return total.with_data(total.data / share.clamp(min=1e-6)), torch.where(share > 0.5, share, 0.0)
 
 
 def parzen(values: torch.Tensor, bins: int) -> torch.Tensor:

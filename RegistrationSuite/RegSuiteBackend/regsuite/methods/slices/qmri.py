@@ -27,6 +27,7 @@ from regsuite import check
 from regsuite.errors import InputError
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
+from regsuite.ops.padding import has_data
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers import hull, slice_confidence, slice_outlines, slice_search
 from regsuite.solvers.device import choose_device
@@ -39,6 +40,7 @@ _RANK_MM, _RANK_BINS = 8.0, 12  # ours
 _CLIMB_MM, _CLIMB_BINS = 6.0, 20
 _FINE_BINS = 28
 _POOL, _KEPT, _ROUNDS = 28, 12, 2
+_LEAST_DATA = 0.05
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class SlicesQmriConfig(Config):
     )
     range_deg: float = limited(25.0, 0.0, 60.0, "Largest turn of the stack that is looked for", "deg", advanced=False)
     range_mm: float = limited(20.0, 0.0, 80.0, "Largest shift of the stack that is looked for", "mm", advanced=False)
+    skip_padding: bool = option(True, "Leave out areas of one exactly constant value that reach a slice's border")
     vote_deg: float = limited(15.0, 0.0, 45.0, "First turn of the binary search (paper: 15)", "deg")
     motion: bool = option(True, "Let each slice move against the stack", advanced=False)
     motion_mm: float = limited(2.0, 0.1, 10.0, "Typical shift of a slice against the stack; three times this is the limit", "mm")
@@ -115,7 +118,7 @@ def register(
         with reporter.stage("slices", 0.7, 0.95):
             poses, settled = _each(job, best, config, reporter, history)
         with reporter.stage("confidence", 0.95, 1.0):
-            level = make_level(job.volume, job.slices, 3.0, _CLIMB_BINS)
+            level = _level(job, 3.0, _CLIMB_BINS)
             rows = slice_confidence.measure(level, job.stack, torch.from_numpy(poses), best.slots, best.sides, reporter.step)
     _warn(rows, poses, warnings)
     move = shared_move(job.stack, job.grids, poses, best.slots, best.sides)
@@ -138,10 +141,15 @@ class _Job:
     stack: Stack
     bone: Image | None
     silhouettes: list[Image] | None
+    data: list[Image | None] | None = None  # 1 where a slice holds data, None: everywhere
 
     @property
     def grids(self) -> list:
         return [image.grid for image in self.slices]
+
+
+def _level(job: _Job, spacing_mm: float, bins: int) -> SliceLevel:
+    return make_level(job.volume, job.slices, spacing_mm, bins, job.data)
 
 
 def _load(
@@ -160,24 +168,43 @@ def _load(
             raise InputError(f"Slice {number} must be one plane of at least 8 x 8 pixels, found {image.grid.size} (i, j, k).")
     if min(volume.grid.shape) < 8:
         raise InputError(f"The volume must have at least 8 voxels along each axis, found {volume.grid.size}.")
-    prepared = [_prepared(image, f"Slice {number}") for number, image in enumerate(slices, start=1)]
+    data = [_data(image, number, config, warnings) for number, image in enumerate(slices, start=1)]
+    prepared = [_prepared(image, f"Slice {n}", part) for n, (image, part) in enumerate(zip(slices, data, strict=True), start=1)]
     target = _prepared(volume, "The volume")
     _require_reach(prepared, target, config)
     stack = describe([image.grid for image in prepared], config.order)
     bone, outlines = slice_outlines.prepare(slices, volume, slice_masks, volume_mask, config.start, warnings)
-    return _Job([image.to(device) for image in prepared], target.to(device), stack, bone, outlines)
+    data = [None if part is None else part.to(device) for part in data]
+    return _Job([image.to(device) for image in prepared], target.to(device), stack, bone, outlines, data)
 
 
-def _prepared(image: Image, name: str) -> Image:
-    """Scaled so that the 0.5 and 99.5 percentiles become 0 and 1."""
+def _data(image: Image, number: int, config: SlicesQmriConfig, warnings: list[str]) -> Image | None:
+    """1 where the slice holds data, 0 where one made-up value reaches the border; None when it holds data everywhere."""
+    if not config.skip_padding or image.channels != 1:
+        return None
+    held = has_data(image.data[0, 0])
+    share = float(held.float().mean())
+    if share == 1.0:
+        return None
+    found = f"Slice {number}: {100 - 100 * share:.0f} % of it is one constant value up to its border"
+    if share < _LEAST_DATA:
+        warnings.append(f"{found}; it was compared as it is.")
+        return None
+    warnings.append(f"{found} and was left out.")
+    return image.with_data(held[None, None].float())
+
+
+def _prepared(image: Image, name: str, held: Image | None = None) -> Image:
+    """Scaled so that the 0.5 and 99.5 percentiles of what holds data become 0 and 1."""
     if image.channels != 1:
         raise InputError(f"{name} must have one channel, found {image.channels}.")
     check.finite_tensor(name, image.data)
     data = image.data.float()
-    sample = data.flatten()[:: max(1, data.numel() // 500_000)].sort().values
+    known = data if held is None else data[held.data > 0]
+    sample = known.flatten()[:: max(1, known.numel() // 500_000)].sort().values
     low, high = float(sample[int(0.005 * len(sample))]), float(sample[int(0.995 * (len(sample) - 1))])
     if high <= low:
-        low, high = float(data.min()), float(data.max())
+        low, high = float(known.min()), float(known.max())
     if high <= low:
         raise InputError(f"{name} is constant ({low:g} everywhere); expected an image with contrast.")
     return image.with_data((data.clamp(low, high) - low) / (high - low))
@@ -211,7 +238,7 @@ def _start(job: _Job, config: SlicesQmriConfig, reporter: Progress, warnings: li
     if config.start == "hull":
         return found
     with reporter.share(0.15, 0.4):
-        level = make_level(job.volume, job.slices, _RANK_MM, _RANK_BINS)
+        level = _level(job, _RANK_MM, _RANK_BINS)
         moves = slice_search.lattice(job.stack, config.range_deg, config.range_mm, 12.5, _RANK_MM)
         return found + slice_search.rank(level, job.stack, moves, _POOL, reporter.step)
 
@@ -224,7 +251,7 @@ def _vote(job: _Job, candidates: list[Candidate], config: SlicesQmriConfig, repo
     """The paper's binary search: from vote_deg on, halved each time, every slice votes for a turn to either side or none."""
     if job.stack.axis is None or config.vote_deg <= 0.0:
         return candidates
-    level = make_level(job.volume, job.slices, _CLIMB_MM, _CLIMB_BINS)
+    level = _level(job, _CLIMB_MM, _CLIMB_BINS)
     poses = np.stack([item.poses for item in candidates])
     back = np.stack([_stack_move(job, item) for item in candidates])
     step, turned = config.vote_deg, np.zeros(len(candidates))
@@ -256,7 +283,7 @@ def _stack_move(job: _Job, item: Candidate) -> np.ndarray:
 def _stack(job: _Job, pool: list[Candidate], config: SlicesQmriConfig, reporter: Progress, history: list) -> Candidate:
     """Climb from all places at once, check the order, go on with the best ones on finer levels."""
     for number, spacing in enumerate((_CLIMB_MM, 4.0, max(2.0, config.finest_mm))):
-        level = make_level(job.volume, job.slices, spacing, _CLIMB_BINS if spacing > 3 else _FINE_BINS)
+        level = _level(job, spacing, _CLIMB_BINS if spacing > 3 else _FINE_BINS)
         with reporter.share((0.5, 0.58, 0.62)[number], (0.58, 0.62, 0.7)[number]):
             rounds = _ROUNDS if number == 0 else 1
             for round_ in range(rounds):
@@ -317,7 +344,7 @@ def _each(job: _Job, best: Candidate, config: SlicesQmriConfig, reporter: Progre
     anchor = poses
     plan = [spacing for spacing in (4.0, 2.0) if spacing > 1.3 * config.finest_mm] + [config.finest_mm]
     for number, spacing in enumerate(plan):
-        level = make_level(job.volume, job.slices, spacing, _CLIMB_BINS if spacing > 3 else _FINE_BINS)
+        level = _level(job, spacing, _CLIMB_BINS if spacing > 3 else _FINE_BINS)
         settings = Climb(config.iterations, spacing / 4.0, spacing / 40.0, motion, config.motion_weight)
         before = poses
         with reporter.share(0.7 + 0.25 * number / len(plan), 0.7 + 0.25 * (number + 1) / len(plan)):
