@@ -7,17 +7,15 @@ import qt
 import slicer
 from regsuite_slicer import advanced, tumour_results
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
+from regsuite_slicer.module import ModuleTest, describe, offer_sample
 from regsuite_slicer.panel import PanelWidget
 from regsuite_slicer.results import RequestNodes
 from regsuite_slicer.sample_data import load_phantom
 from slicer.i18n import tr as _
-from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 METHOD = "tumour-wm"
-SAMPLE = "BrainTumourPhantom"
-DOCUMENTATION = "https://github.com/RegistrationSuite/RegistrationSuite#readme"
 
 
 class BrainTumourMetamorphosis(ScriptedLoadableModule):
@@ -25,37 +23,20 @@ class BrainTumourMetamorphosis(ScriptedLoadableModule):
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        parent.title = _("Brain Tumour Metamorphosis")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
-        parent.dependencies = ["RegSuiteBackend"]
-        parent.contributors = ["The RegistrationSuite contributors"]
-        parent.helpText = _(
-            "Brings a healthy template (moving) onto a patient with a brain tumour (fixed): anatomy moves by deformation, new "
-            "tissue appears only inside the lesion that you give. You see where a ventricle went, how far tissue was pushed, and "
-            "what was added. Research use only; not a medical device, not for clinical decisions."
-        ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
-        parent.acknowledgementText = _(
-            "Please cite A. Francois, M. Maillard, C. Oppenheim, J. Pallud, I. Bloch, P. Gori and J. Glaunes, Weighted "
-            "Metamorphosis for Registration of Images with Different Topologies, WBIR 2022. The code is written anew from the "
-            "paper."
+        describe(
+            parent,
+            _("Brain Tumour Metamorphosis"),
+            _(
+                "Brings a healthy template (moving) onto a patient with a brain tumour (fixed): anatomy moves by deformation, "
+                "new tissue appears only inside the lesion that you give. You see where a ventricle went, how far tissue was "
+                "pushed, and what was added."
+            ),
+            _(
+                "Please cite A. Francois, M. Maillard, C. Oppenheim, J. Pallud, I. Bloch, P. Gori and J. Glaunes, Weighted "
+                "Metamorphosis for Registration of Images with Different Topologies, WBIR 2022."
+            ),
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
-
-
-def registerSampleData() -> None:
-    """Add the phantom to the module Sample Data."""
-    import SampleData
-
-    icon = Path(__file__).parent / "Resources" / "Icons" / "BrainTumourMetamorphosis.png"
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category=_("Registration Suite"),
-        sampleName=SAMPLE,
-        uris="generated:brain-tumour",
-        fileNames="BrainTumourPhantom.nrrd",
-        nodeNames="BrainTumour",
-        thumbnailFileName=str(icon) if icon.is_file() else None,
-        customDownloader=makeSampleData,
-    )
+        offer_sample("BrainTumourPhantom", "brain-tumour", makeSampleData, __file__)
 
 
 def makeSampleData(source: Any = None) -> list[Any]:
@@ -206,19 +187,8 @@ class BrainTumourMetamorphosisWidget(PanelWidget):
         self._shown = result
 
 
-class BrainTumourMetamorphosisTest(ScriptedLoadableModuleTest):
+class BrainTumourMetamorphosisTest(ModuleTest):
     """The self test that the application runs: a small phantom, made and registered."""
-
-    def setUp(self) -> None:
-        """Start from an empty scene."""
-        slicer.mrmlScene.Clear()
-
-    def runTest(self) -> None:
-        """Run every test."""
-        self.setUp()
-        self.test_missing_inputs_are_named()
-        self.setUp()
-        self.test_phantom_is_registered()
 
     def test_missing_inputs_are_named(self) -> None:
         """Apply is not possible in an empty scene, and the reason is told."""
@@ -228,10 +198,7 @@ class BrainTumourMetamorphosisTest(ScriptedLoadableModuleTest):
 
     def test_phantom_is_registered(self) -> None:
         """The template comes onto the patient, with a table of the mass effect. Skipped where PyTorch is not installed."""
-        from regsuite_slicer import install
-
-        if not install.ensure_torch().ready:
-            self.delayDisplay("PyTorch is not installed: the registration itself is not tested.")
+        if self.torchIsMissing():
             return
         names = {"fixed": "patient", "moving": "template", "lesion_mask": "lesion"}
         nodes = load_phantom("brain-tumour", names, size=(40, 48, 36))

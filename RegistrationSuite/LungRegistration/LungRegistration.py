@@ -1,22 +1,19 @@
 """Lung CT Registration: a panel and a console function around regsuite's lung methods."""
 
-from pathlib import Path
 from typing import Annotated, Any, Union
 
 import slicer
 from regsuite_slicer import advanced
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
+from regsuite_slicer.module import ModuleTest, describe, offer_sample
 from regsuite_slicer.panel import PanelWidget
 from regsuite_slicer.results import RequestNodes, SceneResult
 from regsuite_slicer.sample_data import load_phantom
 from slicer.i18n import tr as _
-from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 METHOD = "lung-convex"
-SAMPLE = "ThoraxPhantom"
-DOCUMENTATION = "https://github.com/RegistrationSuite/RegistrationSuite#readme"
 
 
 class LungRegistration(ScriptedLoadableModule):
@@ -24,39 +21,23 @@ class LungRegistration(ScriptedLoadableModule):
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        parent.title = _("Lung CT Registration")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
-        parent.dependencies = ["RegSuiteBackend"]
-        parent.contributors = ["The RegistrationSuite contributors"]
-        parent.helpText = _(
-            "Finds every point of one chest CT in another of the same patient: breath out and in, before and after treatment. "
-            "Choose the volume that stays (fixed) and the one to be deformed (moving), and press Apply. You get a transform, "
-            "the moving volume shown under it, and a verdict: how well it fits, where it folds, what to look at. "
-            "Research use only; not a medical device, not for clinical decisions."
-        ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
-        parent.acknowledgementText = _(
-            "Please cite the method that you use. Discrete search (13): H. Siebert and M. P. Heinrich, Learn to Fuse Input "
-            "Features for Large-Deformation Registration with Differentiable Convex-Discrete Optimisation, WBIR 2022. "
-            "Instance refinement (10): M. P. Heinrich and L. Hansen, VoxelMorph++: Going Beyond the Cranial Vault with "
-            "Keypoint Supervision and Multi-channel Instance Optimisation, WBIR 2022. The code is written anew from the papers."
+        describe(
+            parent,
+            _("Lung CT Registration"),
+            _(
+                "Finds every point of one chest CT in another of the same patient: breath out and in, before and after "
+                "treatment. Choose the volume that stays (fixed) and the one to be deformed (moving), and press Apply. You "
+                "get a transform, the moving volume shown under it, and a verdict: how well it fits, where it folds, what to "
+                "look at."
+            ),
+            _(
+                "Please cite the method that you use. Discrete search (13): H. Siebert and M. P. Heinrich, Learn to Fuse "
+                "Input Features for Large-Deformation Registration with Differentiable Convex-Discrete Optimisation, WBIR "
+                "2022. Instance refinement (10): M. P. Heinrich and L. Hansen, VoxelMorph++: Going Beyond the Cranial Vault "
+                "with Keypoint Supervision and Multi-channel Instance Optimisation, WBIR 2022."
+            ),
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
-
-
-def registerSampleData() -> None:
-    """Add the phantom to the module Sample Data."""
-    import SampleData
-
-    icon = Path(__file__).parent / "Resources" / "Icons" / "LungRegistration.png"
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category=_("Registration Suite"),
-        sampleName=SAMPLE,
-        uris="generated:thorax",
-        fileNames="ThoraxPhantom.nrrd",
-        nodeNames="Thorax",
-        thumbnailFileName=str(icon) if icon.is_file() else None,
-        customDownloader=makeSampleData,
-    )
+        offer_sample("ThoraxPhantom", "thorax", makeSampleData, __file__)
 
 
 def makeSampleData(source: Any = None) -> list[Any]:
@@ -161,19 +142,8 @@ class LungRegistrationWidget(PanelWidget):
     LOGIC = LungRegistrationLogic
 
 
-class LungRegistrationTest(ScriptedLoadableModuleTest):
+class LungRegistrationTest(ModuleTest):
     """The self test that the application runs: a small phantom, made and registered."""
-
-    def setUp(self) -> None:
-        """Start from an empty scene."""
-        slicer.mrmlScene.Clear()
-
-    def runTest(self) -> None:
-        """Run every test."""
-        self.setUp()
-        self.test_missing_inputs_are_named()
-        self.setUp()
-        self.test_phantom_is_registered()
 
     def test_missing_inputs_are_named(self) -> None:
         """Apply is not possible in an empty scene, and the reason is told."""
@@ -184,10 +154,7 @@ class LungRegistrationTest(ScriptedLoadableModuleTest):
 
     def test_phantom_is_registered(self) -> None:
         """The landmarks of the phantom come much closer. Skipped where PyTorch is not installed."""
-        from regsuite_slicer import install
-
-        if not install.ensure_torch().ready:
-            self.delayDisplay("PyTorch is not installed: the registration itself is not tested.")
+        if self.torchIsMissing():
             return
         names = {key: key for key in ("fixed", "moving", "fixed_landmarks", "moving_landmarks")}
         nodes = load_phantom("thorax", names, size=(64, 56, 48))

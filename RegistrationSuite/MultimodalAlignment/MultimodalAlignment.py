@@ -7,17 +7,16 @@ import qt
 import slicer
 from regsuite_slicer import advanced, arrays
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
+from regsuite_slicer.module import ModuleTest, describe, offer_sample
 from regsuite_slicer.panel import PanelWidget
 from regsuite_slicer.results import REPORT_ATTRIBUTE, RequestNodes, SceneResult, report_of
 from regsuite_slicer.sample_data import load_phantom
 from slicer.i18n import tr as _
-from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 METHODS = {"multimodal-csngf": "csngf", "rigid": "rigid", "affine": "affine"}
 METHOD = "multimodal-csngf"
-DOCUMENTATION = "https://github.com/RegistrationSuite/RegistrationSuite#readme"
 
 
 class MultimodalAlignment(ScriptedLoadableModule):
@@ -25,37 +24,22 @@ class MultimodalAlignment(ScriptedLoadableModule):
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        parent.title = _("Multimodal Alignment")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
-        parent.dependencies = ["RegSuiteBackend"]
-        parent.contributors = ["The RegistrationSuite contributors"]
-        parent.helpText = _(
-            "Finds how two volumes of one patient lie to each other: CT, MR, PET, any contrast, shifted and turned as they may be. "
-            "Choose the volume that stays (fixed) and the one to be aligned (moving), and press Apply. You get a linear transform, "
-            "how sure it is, and the other poses that came close: click one to look at it. Where the volumes nearly agree already, "
-            "the methods rigid and affine are quicker; affine also stretches and shears. "
-            "Research use only; not a medical device, not for clinical decisions."
-        ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
-        parent.acknowledgementText = _(
-            "Please cite the method that you use. Pose search: J. Ofverstedt, J. Lindblad and N. Sladoje, Cross-Sim-NGF: FFT-Based "
-            "Global Rigid Multimodal Alignment of Image Volumes using Normalized Gradient Fields, WBIR 2022. "
-            "The code is written anew."
+        describe(
+            parent,
+            _("Multimodal Alignment"),
+            _(
+                "Finds how two volumes of one patient lie to each other: CT, MR, PET, any contrast, shifted and turned as "
+                "they may be. Choose the volume that stays (fixed) and the one to be aligned (moving), and press Apply. You "
+                "get a linear transform, how sure it is, and the other poses that came close: click one to look at it. Where "
+                "the volumes nearly agree already, the methods rigid and affine are quicker; affine also stretches and "
+                "shears."
+            ),
+            _(
+                "Please cite the method that you use. Pose search: J. Ofverstedt, J. Lindblad and N. Sladoje, Cross-Sim-NGF: "
+                "FFT-Based Global Rigid Multimodal Alignment of Image Volumes using Normalized Gradient Fields, WBIR 2022."
+            ),
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
-
-
-def registerSampleData() -> None:
-    """Add two contrasts of a made head to the module Sample Data."""
-    import SampleData
-
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category=_("Registration Suite"),
-        sampleName="MultimodalPhantom",
-        uris="generated:brain-tumour",
-        fileNames="MultimodalPhantom.nrrd",
-        nodeNames="Head",
-        customDownloader=makeSampleData,
-    )
+        offer_sample("MultimodalPhantom", "brain-tumour", makeSampleData, __file__)
 
 
 def makeSampleData(source: Any = None, size: tuple[int, int, int] | None = None) -> list[Any]:
@@ -207,24 +191,12 @@ class MultimodalAlignmentWidget(PanelWidget):
         return _("The answer is {words} (confidence {confidence:.2f} of 1).").format(words=words, confidence=confidence)
 
 
-class MultimodalAlignmentTest(ScriptedLoadableModuleTest):
+class MultimodalAlignmentTest(ModuleTest):
     """The self test that the application runs: a small made head finds its pose."""
-
-    def setUp(self) -> None:
-        """Start from an empty scene."""
-        slicer.mrmlScene.Clear()
-
-    def runTest(self) -> None:
-        """Run every test."""
-        self.setUp()
-        self.test_a_turned_head_is_found()
 
     def test_a_turned_head_is_found(self) -> None:
         """A quarter turn and 60 mm are undone. Skipped where PyTorch is not installed."""
-        from regsuite_slicer import install
-
-        if not install.ensure_torch().ready:
-            self.delayDisplay("PyTorch is not installed: the alignment itself is not tested.")
+        if self.torchIsMissing():
             return
         fixed, moving = makeSampleData(size=(48, 56, 44))
         result = MultimodalAlignmentLogic().register(fixed, moving, preset="Preview")

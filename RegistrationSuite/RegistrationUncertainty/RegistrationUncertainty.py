@@ -6,14 +6,13 @@ from typing import Annotated, Any
 import slicer
 from regsuite_slicer import advanced, uncertainty_results, views
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
+from regsuite_slicer.module import ModuleTest, describe
 from regsuite_slicer.panel import PanelWidget
 from slicer.i18n import tr as _
-from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 METHOD = "uncertainty-elbo"
-DOCUMENTATION = "https://github.com/RegistrationSuite/RegistrationSuite#readme"
 
 
 class RegistrationUncertainty(ScriptedLoadableModule):
@@ -21,19 +20,18 @@ class RegistrationUncertainty(ScriptedLoadableModule):
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        parent.title = _("Registration Uncertainty")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
-        parent.dependencies = ["RegSuiteBackend"]
-        parent.contributors = ["The RegistrationSuite contributors"]
-        parent.helpText = _(
-            "Shows where a deformation can be trusted. Choose the fixed and the moving volume and the transform between them, made "
-            "by this extension or any other program, and press Apply. You get a map of its standard deviation in mm: small at "
-            "vessels and edges, large where the images tell nothing. "
-            "Research use only; not a medical device, not for clinical decisions."
-        ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
-        parent.acknowledgementText = _(
-            "Please cite: A. Smolders et al., Deformable Image Registration Uncertainty Quantification Using Deep Learning for "
-            "Dose Accumulation in Adaptive Proton Therapy, WBIR 2022. The code is written anew from the paper."
+        describe(
+            parent,
+            _("Registration Uncertainty"),
+            _(
+                "Shows where a deformation can be trusted. Choose the fixed and the moving volume and the transform between "
+                "them, made by this extension or any other program, and press Apply. You get a map of its standard deviation "
+                "in mm: small at vessels and edges, large where the images tell nothing."
+            ),
+            _(
+                "Please cite: A. Smolders et al., Deformable Image Registration Uncertainty Quantification Using Deep "
+                "Learning for Dose Accumulation in Adaptive Proton Therapy, WBIR 2022."
+            ),
         )
 
 
@@ -153,17 +151,8 @@ class RegistrationUncertaintyWidget(PanelWidget):
             views.show_overlay(self.parameters.fixedVolume, self.parameters.outputVolume, 0.6)
 
 
-class RegistrationUncertaintyTest(ScriptedLoadableModuleTest):
+class RegistrationUncertaintyTest(ModuleTest):
     """The self test that the application runs."""
-
-    def setUp(self) -> None:
-        """Start from an empty scene."""
-        slicer.mrmlScene.Clear()
-
-    def runTest(self) -> None:
-        """Run every test."""
-        self.setUp()
-        self.test_missing_inputs_are_named()
 
     def test_missing_inputs_are_named(self) -> None:
         """Apply is not possible in an empty scene, and the reason is told."""

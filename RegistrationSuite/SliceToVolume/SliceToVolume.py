@@ -7,17 +7,15 @@ import qt
 import slicer
 from regsuite_slicer import advanced, slice_results, views
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
+from regsuite_slicer.module import ModuleTest, describe, offer_sample
 from regsuite_slicer.panel import PanelWidget
 from regsuite_slicer.sample_data import load_slice_phantom
 from slicer.i18n import tr as _
-from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 METHOD = "slices-qmri"
-SAMPLE = "HipRadialPhantom"
 SLICES_ROLE = "RegistrationSuite.Slices"
-DOCUMENTATION = "https://github.com/RegistrationSuite/RegistrationSuite#readme"
 
 
 class SliceToVolume(ScriptedLoadableModule):
@@ -25,37 +23,21 @@ class SliceToVolume(ScriptedLoadableModule):
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        parent.title = _("Slices to Volume")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
-        parent.dependencies = ["RegSuiteBackend"]
-        parent.contributors = ["The RegistrationSuite contributors"]
-        parent.helpText = _(
-            "Finds where 2D slices lie in a 3D scan of the same patient and brings their values into it: six quantitative MR "
-            "slices of a hip, for example, whose order and position cannot be relied on. Choose the volume, list the slices and "
-            "press Apply. Research use only; not a medical device, not for clinical decisions."
-        ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
-        parent.acknowledgementText = _(
-            "Please cite the method: slice-to-volume registration for quantitative MR of the hip, WBIR 2022 (23), completed here; "
-            "and A. Laurentini, The visual hull concept for silhouette-based image understanding, IEEE PAMI 1994. The code is "
-            "written anew from the papers."
+        describe(
+            parent,
+            _("Slices to Volume"),
+            _(
+                "Finds where 2D slices lie in a 3D scan of the same patient and brings their values into it: six quantitative "
+                "MR slices of a hip, for example, whose order and position cannot be relied on. Choose the volume, list the "
+                "slices and press Apply."
+            ),
+            _(
+                "Please cite the method: slice-to-volume registration for quantitative MR of the hip, WBIR 2022 (23), "
+                "completed here; and A. Laurentini, The visual hull concept for silhouette-based image understanding, IEEE "
+                "PAMI 1994."
+            ),
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
-
-
-def registerSampleData() -> None:
-    """Add the phantom to the module Sample Data."""
-    import SampleData
-
-    icon = Path(__file__).parent / "Resources" / "Icons" / "SliceToVolume.png"
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category=_("Registration Suite"),
-        sampleName=SAMPLE,
-        uris="generated:hip-radial",
-        fileNames="HipRadialPhantom.nrrd",
-        nodeNames="Hip",
-        thumbnailFileName=str(icon) if icon.is_file() else None,
-        customDownloader=makeSampleData,
-    )
+        offer_sample("HipRadialPhantom", "hip-radial", makeSampleData, __file__)
 
 
 def makeSampleData(source: Any = None) -> list[Any]:
@@ -235,24 +217,12 @@ class SliceToVolumeWidget(PanelWidget):
             views.show_overlay(self.parameters.volume, self.parameters.outputVolume, 0.7)
 
 
-class SliceToVolumeTest(ScriptedLoadableModuleTest):
+class SliceToVolumeTest(ModuleTest):
     """The self test that the application runs: a small phantom, made and placed."""
-
-    def setUp(self) -> None:
-        """Start from an empty scene."""
-        slicer.mrmlScene.Clear()
-
-    def runTest(self) -> None:
-        """Run every test."""
-        self.setUp()
-        self.test_phantom_is_placed()
 
     def test_phantom_is_placed(self) -> None:
         """The slices of the phantom are found with confidence. Skipped where PyTorch is not installed."""
-        from regsuite_slicer import install
-
-        if not install.ensure_torch().ready:
-            self.delayDisplay("PyTorch is not installed: the method itself is not tested.")
+        if self.torchIsMissing():
             return
         volume, *slices = load_slice_phantom("hip-radial", "Hip", "HipT2", size=(64, 64, 64))
         result = SliceToVolumeLogic().place(volume, slices, preset="Preview")

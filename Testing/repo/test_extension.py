@@ -175,10 +175,15 @@ def test_module_file_and_classes_have_one_name(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", PANELS, ids=lambda folder: folder.name)
-def test_a_panel_depends_on_the_backend_and_cites_its_methods(folder: Path) -> None:
+def test_a_panel_says_what_all_say_and_cites_its_methods(folder: Path) -> None:
     text = text_of(folder / f"{folder.name}.py")
+    assert "        describe(\n" in text and "lease cite" in text
+
+
+def test_what_all_panels_say() -> None:
+    text = text_of(BACKEND / "regsuite_slicer" / "module.py")
     assert 'parent.dependencies = ["RegSuiteBackend"]' in text
-    assert "parent.acknowledgementText" in text and "esearch use only" in text
+    assert "parent.acknowledgementText" in text and "Research use only" in text
     documentation = re.search(r'^DOCUMENTATION = "(.*)"', text, re.MULTILINE)
     assert documentation and documentation.group(1) == value_of("EXTENSION_HOMEPAGE")
 
