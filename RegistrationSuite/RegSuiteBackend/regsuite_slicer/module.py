@@ -36,14 +36,15 @@ def offer_sample(name: str, phantom: str, make: Callable[..., list[Any]], module
     def register() -> None:
         import SampleData
 
-        path = Path(module_file)
+        module = Path(module_file)
+        icon = module.parent / "Resources" / "Icons" / f"{module.stem}.png"
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category=_("Registration Suite"),
             sampleName=name,
             uris=f"generated:{phantom}",
             fileNames=f"{name}.nrrd",
             nodeNames=name,
-            thumbnailFileName=str(path.parent / "Resources" / "Icons" / f"{path.stem}.png"),
+            thumbnailFileName=str(icon) if icon.is_file() else None,
             customDownloader=make,
         )
 

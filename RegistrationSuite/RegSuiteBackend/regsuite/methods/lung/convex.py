@@ -74,7 +74,7 @@ class LungConvexConfig(Config):
 
 PRESETS: dict[str, LungConvexConfig] = {
     "Default": LungConvexConfig(),
-    "Preview": LungConvexConfig(finest_mm=2.5, coarse_iterations=10, fine_iterations=8),
+    "Preview": LungConvexConfig(cell_mm=12.0, finest_mm=3.5, coarse_iterations=10, fine_iterations=8),
     "Best": LungConvexConfig(finest_mm=1.0, levels=3, coarse_iterations=25, fine_iterations=25),
 }
 
