@@ -11,7 +11,8 @@ from regsuite.geometry import Grid, Image
 from regsuite.losses.image import mutual_information
 from regsuite.ops import silhouette
 from regsuite.ops.padding import has_data
-from regsuite.ops.scatter import emulated_slice, region_rows, scatter
+from regsuite.ops.regions import label_shares, region_rows
+from regsuite.ops.scatter import emulated_slice, scatter
 from regsuite.solvers import hull, slice_match, slice_search, slice_stack
 from scipy.spatial.transform import Rotation
 
@@ -276,6 +277,36 @@ def test_region_rows_are_weighted_and_name_labels() -> None:
     assert row["voxels"] == 128
     assert row["mean"] == pytest.approx(5.0)
     assert row["std"] == pytest.approx(8.0**0.5)
+
+
+def test_the_pure_mean_of_a_thin_region_is_free_of_its_neighbours() -> None:
+    """A shell of 3 mm between an inside and an outside of other values, seen by oblique slices of 4 mm."""
+    grid = box_grid(60, 1.0)
+    radius = grid.world_points().norm(dim=-1)
+    labels = Image(torch.where(radius < 16, 2, torch.where(radius < 19, 1, 5))[None].to(torch.int16), grid)
+    truth = {1: 40.0, 2: 90.0, 5: 25.0}
+    values = Image(sum(value * (labels.data == label).float() for label, value in truth.items()), grid)
+    poses = [pose((4.0, 9.0, -3.0), (1.0, 2.0, -1.5))] * 3
+    slices = [emulated_slice(values, flat_grid(pose((0, 60.0 * n, 0)), pixels=50, thickness=4.0), poses[0]) for n in range(3)]
+    spread, weights = scatter(slices, poses, grid)
+    shares = label_shares(labels, weights, slices, poses)
+    assert torch.allclose(shares.shares.sum(dim=1), torch.ones(len(shares.voxels)), atol=1e-5)
+    rows = {row["label"]: row for row in region_rows(spread, weights, labels, shares=shares)}
+    assert abs(float(rows[1]["mean"]) / 40.0 - 1.0) > 0.04
+    for label, value in truth.items():
+        assert abs(float(rows[label]["pure_mean"]) / value - 1.0) < 0.02, label
+        assert 2 <= int(rows[label]["pure_voxels"]) < int(rows[label]["voxels"])
+
+
+def test_scatter_takes_no_value_from_padding() -> None:
+    grid = flat_grid(np.eye(4), pixels=20)
+    picture = Image(torch.full((1, 1, 20, 20), 5.0), grid)
+    held = torch.ones_like(picture.data)
+    held[..., :8] = 0.0
+    picture.data[..., :8] = -1000.0
+    values, weights = scatter([picture], [np.eye(4)], box_grid(20, 1.0, (0.0, 0.0, 0.0)), data=[picture.with_data(held)])
+    assert values.data[weights.data > 0].unique().tolist() == [5.0]
+    assert int((weights.data > 0).any(dim=1).sum()) == 12 * 20
 
 
 # ---- silhouettes

@@ -48,7 +48,10 @@ def test_the_folder_of_results(here: Path) -> None:
     weight, values = (read_image(here / "out" / f"quantitative{end}.nrrd").data for end in ("_weight", ""))
     assert values[weight > 0].numel() > 1000
     assert float(values[weight == 0].abs().max()) == 0.0
-    assert {row["label"] for row in csv.DictReader((here / "out" / "regions.csv").open())} >= {"1", "5"}
+    rows = {row["label"]: row for row in csv.DictReader((here / "out" / "regions.csv").open())}
+    assert rows.keys() >= {"1", "5"}
+    assert 0.0 < float(rows["5"]["pure_share"]) <= 1.0
+    assert abs(float(rows["5"]["pure_mean"]) / float(rows["5"]["mean"]) - 1.0) < 0.3
 
 
 def two_dimensional(here: Path) -> list[str]:

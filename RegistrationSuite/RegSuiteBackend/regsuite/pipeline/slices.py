@@ -19,8 +19,10 @@ from regsuite.geometry import Grid, Image
 from regsuite.io import write_image, write_transform
 from regsuite.io.atomic import staged_folder
 from regsuite.methods import registry
+from regsuite.ops.padding import has_data
+from regsuite.ops.regions import label_shares, region_rows
 from regsuite.ops.sampling import resample
-from regsuite.ops.scatter import emulated_slice, region_rows, scatter
+from regsuite.ops.scatter import emulated_slice, scatter
 from regsuite.pipeline import memory
 from regsuite.pipeline.evaluate import mutual_information
 from regsuite.pipeline.report import INTENDED_USE, SCHEMA_VERSION, clean, geometry, versions
@@ -84,13 +86,15 @@ def place(
         before = tuple(emulated_slice(inputs.volume, image.grid, np.eye(4)) for image in inputs.slices)
         emulated = tuple(emulated_slice(inputs.volume, image.grid, pose) for image, pose in zip(inputs.slices, poses, strict=True))
     with stages.stage("Bringing values into the volume", 0.86, 0.92):
-        quantitative, weight = scatter(inputs.values or inputs.slices, poses, inputs.volume.grid, stages.step)
+        images = inputs.values or inputs.slices
+        held = [image.with_data(has_data(image.data[0, 0])[None, None].float()) for image in images]  # padding is no value
+        quantitative, weight = scatter(images, poses, inputs.volume.grid, stages.step, held)
         regions: list[dict[str, Any]] = []
         if inputs.labels is not None:
             labels = inputs.labels
             if labels.grid != inputs.volume.grid:
                 labels = resample(labels, inputs.volume.grid, None, "nearest", fill=0.0)
-            regions = region_rows(quantitative, weight, labels)
+            regions = region_rows(quantitative, weight, labels, shares=label_shares(labels, weight, images, poses))
     rows = [_row(inputs, result, n, before[n], emulated[n]) for n in range(len(poses))]
     report = _report(request, row, inputs, result, rows, regions)
     return Placement(inputs, result, emulated, before, quantitative, weight, regions, report)
@@ -220,6 +224,7 @@ def _write_slices(folder: Path, placement: Placement, tick: Callable[[float], No
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     names = ["label", "name", "voxels", "volume_mm3", "mean", "std", "median", "p05", "p95"]
+    names += ["pure_voxels", "pure_share", "pure_mean", "pure_std"]
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, names)
         writer.writeheader()
