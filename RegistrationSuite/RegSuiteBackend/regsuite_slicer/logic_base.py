@@ -30,7 +30,8 @@ class Input:
     parameter: its name in the parameter node; entry: its name in the worker's request; label: how messages call it;
     kind: what is written for the worker, which gets the path: "volume" (.nrrd), "labels" (.nrrd), "points" (.csv), "transform"
     (.h5), "volumes" (a list of volume nodes, a list of paths), or "value" (numbers or texts, handed on as they are);
-    of: for labels, the parameter of the volume on whose grid a segmentation is put; for transforms, the one they are sampled on.
+    of: for labels, the name (among the inputs) of the volume on whose grid a segmentation is put; for transforms, the one they are
+    sampled on.
     """
 
     parameter: str
@@ -179,7 +180,7 @@ class Run(VTKObservationMixin):
                     raise JobError(_("The {label} was changed while it was read; start again.").format(label=item.label), "input")
             return volume
         if item.kind == "labels":
-            return nodes.export_labels(node, written.get(item.of), path, ignore=ignore)
+            return nodes.export_labels(node, written.get(item.of, self._inputs.get(item.of)), path, ignore=ignore)
         if item.kind == "transform":
             return nodes.export_transform(node, path, self._inputs.get(item.of))
         return nodes.export_points(node, path, ignore=ignore)

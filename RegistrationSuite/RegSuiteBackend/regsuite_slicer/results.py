@@ -262,6 +262,13 @@ def displacement_colours() -> Any:
     return _colours("RegSuiteDisplacementColours", "Displacement", anchors, black_lowest=False)
 
 
+def growth_colours() -> Any:
+    """The scene's colour table for changes around 0: light blue (much less) - dark (none) - yellow (much more). Dark in the middle,
+    because what does not change, and what lies outside the brain, then only dims the anatomy below."""
+    anchors = ((0.65, 0.95, 1.0), (0.1, 0.5, 1.0), (0.05, 0.05, 0.05), (0.95, 0.25, 0.05), (1.0, 0.95, 0.35))
+    return _colours("RegSuiteGrowthColours", "Change: less (blue), more (red)", anchors, black_lowest=False)
+
+
 def _colours(tag: str, name: str, anchors: tuple[tuple[float, float, float], ...], black_lowest: bool) -> Any:
     """A colour table of 256 steps through evenly spaced colours; one for each scene, found again by its tag."""
     import slicer

@@ -12,7 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from regsuite_slicer import install, nodes
+from regsuite_slicer import install, nodes, views
 from regsuite_slicer.job import JobError, wait_for
 from regsuite_slicer.worker_process import environment, python_program, read_bytes
 
@@ -74,6 +74,40 @@ def _load(folder: Path, key: str, title: str) -> Any:
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetVisibility(False)  # two hundred points would hide the images
     return node
+
+
+def _load_regions(path: Path, title: str, names: list[str]) -> Any:
+    """A label image as a segmentation; the n-th label that occurs gets the n-th name."""
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "import")
+    nodes.set_volume(labels, nodes.read_volume(path))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", slicer.mrmlScene.GenerateUniqueName(title))
+    node.CreateDefaultDisplayNodes()
+    slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labels, node)
+    views.remove_node(labels)
+    for n, name in enumerate(names[: node.GetSegmentation().GetNumberOfSegments()]):
+        node.GetSegmentation().GetNthSegment(n).SetName(name)
+    node.GetDisplayNode().SetVisibility(False)  # it would hide the scan
+    return node
+
+
+def load_growth_phantom(
+    scan_name: str, regions_name: str, seed: int = 0, size: tuple[int, int, int] | None = None
+) -> tuple[list[Any], list[float], Any]:
+    """Make the phantom `growth` and put it into the scene: scans from young to old, their ages (years), the first one's regions
+    as a segmentation with their names."""
+    outcome = install.ensure_torch()
+    if not outcome.ready:
+        raise JobError(outcome.message, "torch")
+    folder = Path(tempfile.mkdtemp(prefix="regsuite-phantom-", dir=slicer.app.temporaryPath))
+    try:
+        wanted = {"name": "growth", "out": str(folder / "data"), "seed": seed, "size": size}
+        run_python(_MAKE, json.dumps(wanted), _("The sample data could not be made"))
+        facts = json.loads((folder / "data" / "phantom.json").read_text(encoding="utf-8"))
+        ages = [float(age) for age in facts["ages_years"]]
+        scans = [_load(folder / "data", f"time_{n:02d}", f"{scan_name} {age:g} y") for n, age in enumerate(ages, start=1)]
+        return scans, ages, _load_regions(folder / "data" / "time_01_labels.nrrd", regions_name, list(facts["labels"].values()))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_slice_phantom(

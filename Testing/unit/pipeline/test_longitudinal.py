@@ -12,8 +12,10 @@ from regsuite.errors import InputError
 from regsuite.geometry import Image
 from regsuite.io import read_image, read_labels, read_transform, write_image
 from regsuite.phantoms import Phantom, make_phantom
-from regsuite.pipeline.longitudinal import LongitudinalRequest, run_longitudinal
+from regsuite.pipeline.longitudinal import LongitudinalRequest, grow, run_longitudinal
 from regsuite.pipeline.phantom import write_phantom
+from regsuite.pipeline.playback import shape_at
+from regsuite.progress import Progress
 from regsuite.solvers.groupwise import unbiased_starts
 from regsuite.transforms import compose
 
@@ -37,7 +39,7 @@ def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = [str(data / f"time_{n:02d}.nrrd") for n in (3, 1, 2)]  # any order
     out = tmp_path_factory.mktemp("growth") / "out"
     labels = str(data / "time_01_labels.nrrd")
-    request = LongitudinalRequest(images, [5.0, 2.0, 3.0], str(out), labels=labels, labels_at=2, preset="Preview")
+    request = LongitudinalRequest(images, [5.0, 2.0, 3.0], str(out), labels=labels, labels_at=2, preset="Preview", frames=4)
     return run_longitudinal(request)
 
 
@@ -70,6 +72,31 @@ def test_labels_travel_to_every_scan(child: Phantom, result: Path) -> None:
     for label in (3, 7):
         overlap = 2.0 * ((carried == label) & (true == label)).sum() / ((carried == label).sum() + (true == label).sum())
         assert float(overlap) > 0.75
+
+
+def test_pictures_to_play_grow_as_the_table_says(result: Path) -> None:
+    ages = json.loads((result / "report.json").read_text())["frames_age_years"]
+    assert ages == [2.0, 3.0, 4.0, 5.0]
+    grown = [read_image(result / "frames" / f"growth_{n:03d}.nrrd") for n in (1, 2, 3, 4)]
+    assert float(grown[0].data.abs().max()) < 1e-3
+    pictures = [read_image(result / "frames" / f"frame_{n:03d}.nrrd") for n in (1, 4)]
+    rows = [line.split("\t") for line in (result / "volumes.tsv").read_text().splitlines()]
+    percent = [float(row[4]) for row in rows if row[0] == "brain"]
+    mean = float(grown[3].data[grown[3].data != 0].mean())
+    assert mean == pytest.approx(percent[2] - 100.0, abs=1.0)
+    assert not torch.equal(pictures[0].data, pictures[1].data)
+
+
+def test_a_shape_to_play_is_the_scan_but_for_its_pose(child: Phantom) -> None:
+    request = LongitudinalRequest(["a", "b", "c"], AGES, "out", preset="Preview")
+    with torch.no_grad():
+        growth = grow(request, [s.image for s in child.series], [s.mask for s in child.series], Progress())
+    points = growth.grid.world_points(torch.float64)[8:-8:9, 8:-8:9, 8:-8:9].reshape(-1, 3)
+    for scan, (n, share) in enumerate(((0, 0.0), (0, 1.0), (1, 1.0))):
+        shown, there = (t.map_points(points) for t in (shape_at(growth, n, share), growth.group.transforms[scan]))
+        assert torch.allclose(torch.cdist(shown, shown), torch.cdist(there, there), atol=1e-3)
+    early, late = (shape_at(growth, 0, share).map_points(points) for share in (0.0, 1.0))
+    assert float((torch.cdist(late, late) - torch.cdist(early, early)).max()) > 0.5
 
 
 def test_the_folder_is_complete(result: Path) -> None:

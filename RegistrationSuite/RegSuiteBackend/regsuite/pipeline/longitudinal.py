@@ -21,6 +21,7 @@ from regsuite.io import read_image, read_labels, write_image, write_transform
 from regsuite.io.atomic import staged_folder
 from regsuite.ops.sampling import resample, sample_world
 from regsuite.pipeline.inputs import check_image, match_mask
+from regsuite.pipeline.playback import write_frames
 from regsuite.pipeline.preparation import correct_bias, find_brain, match_brightness
 from regsuite.pipeline.report import INTENDED_USE, clean, geometry, versions
 from regsuite.pipeline.request import from_mapping
@@ -31,8 +32,8 @@ from regsuite.solvers.intake import scaled
 from regsuite.solvers.prealign import KINDS, prealign
 from regsuite.transforms import AffineTransform, Transform, compose
 
-REPORT, TEMPLATE, VOLUMES, GROWTH, CURVES, OVERVIEW = (
-    "report.json", "template.nrrd", "volumes.tsv", "growth_total.nrrd", "curves.png", "overview.png",
+REPORT, TEMPLATE, VOLUMES, GROWTH, CURVES, OVERVIEW, FRAMES = (
+    "report.json", "template.nrrd", "volumes.tsv", "growth_total.nrrd", "curves.png", "overview.png", "frames",
 )  # fmt: skip
 _FIELD_MM = 3.0  # nodes of a displacement volume on a scan's box
 PRESETS = {  # intra-subject growth is smooth: stronger smoothness than between subjects (ours, tuned on the growth phantom)
@@ -49,7 +50,7 @@ class LongitudinalRequest:
     masks: one brain mask per image. labels: a label map of scan number `labels_at` (from 1), propagated to all. align: the linear
     start (none, rigid, affine; the paper's NR, RR, RAR). bias: N4. brightness: quantile matching. contrast: same, or any where
     white and grey matter exchange their brightness. fields: transforms as displacement volumes (.nrrd) instead of .h5, which
-    carry the time they were written: every run gives the same bytes.
+    carry the time they were written: every run gives the same bytes. frames: pictures of growth to play, 0 or 2 to 200.
     """
 
     images: list[str]
@@ -64,6 +65,7 @@ class LongitudinalRequest:
     contrast: str = "same"
     preset: str = "Default"
     fields: bool = False
+    frames: int = 0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LongitudinalRequest:
@@ -93,6 +95,8 @@ class LongitudinalRequest:
         check.choice("align", self.align, KINDS)
         check.choice("contrast", self.contrast, ("same", "any"))
         check.choice("preset", self.preset, tuple(PRESETS))
+        if self.frames and not 2 <= self.frames <= 200:
+            raise InputError(f"'frames' must be 0 (none) or 2 to 200, found {self.frames}.")
         return self
 
 
@@ -307,7 +311,11 @@ def _write(
             write_image(carried.with_data(carried.data.to(torch.int16)), part / "labels.nrrd")
         stages.step(0.7 * (n + 1) / count, growth.names[n])
     (folder / VOLUMES).write_text(table(rows), encoding="utf-8")
-    (folder / REPORT).write_text(json.dumps(_report(request, growth, rows), indent=2) + "\n", encoding="utf-8")
+    report = _report(request, growth, rows)
+    if request.frames:
+        stages.step(0.75, "pictures to play")
+        report["frames_age_years"] = write_frames(growth, request.frames, folder / FRAMES)
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if importlib.util.find_spec("matplotlib") is not None:
         from regsuite.pipeline.growth_figures import draw_curves, draw_growth
 

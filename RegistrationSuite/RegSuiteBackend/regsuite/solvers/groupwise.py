@@ -50,6 +50,8 @@ class Group:
     transforms: tuple[Transform, ...]
     lattice: Grid
     log_jacobians: tuple[torch.Tensor, ...]  # (d, h, w) each, the linear part included
+    velocities: tuple[torch.Tensor, ...]  # (3, d, h, w) mm each, on `lattice`
+    starts: tuple[np.ndarray, ...]  # 4x4 each, mid-space -> scan
     history: tuple[dict, ...] = field(default=())
 
 
@@ -112,7 +114,7 @@ def register_group(
     transforms = tuple(to_velocity_transform(v, grid, a) for v, a in zip(velocities, starts, strict=True))
     lattice_grid = grid.resized((int(velocities[0].shape[1]), int(velocities[0].shape[2]), int(velocities[0].shape[3])))
     logs = tuple(_log_jacobian(v, lattice_grid, a) for v, a in zip(velocities, starts, strict=True))
-    return Group(transforms, lattice_grid, logs, tuple(history))
+    return Group(transforms, lattice_grid, logs, tuple(velocities), tuple(starts), tuple(history))
 
 
 def _sweep(

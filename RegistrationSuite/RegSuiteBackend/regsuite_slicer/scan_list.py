@@ -1,0 +1,141 @@
+"""The parts of a panel about one subject over time: a list of scans with ages, and the controls that play a sequence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+
+from regsuite_slicer import growth_results
+
+SCANS_ROLE = "RegistrationSuite.Scans"
+AGE_ATTRIBUTE = "RegistrationSuite.AgeYears"
+"""Attribute of a volume that knows its subject's age, as the sample data does."""
+
+Row = tuple[Any, float]
+
+
+def scans_of(parameters: Any) -> list[Row]:
+    """The listed scans that still are in the scene, each with its age (years; nan: none): references of the role SCANS_ROLE, and
+    the numbers of `parameters.ages` in the same order."""
+    node = parameters.parameterNode
+    listed = [node.GetNthNodeReference(SCANS_ROLE, n) for n in range(node.GetNumberOfNodeReferences(SCANS_ROLE))]
+    ages = [_number(word) for word in parameters.ages.split()]
+    ages += [math.nan] * (len(listed) - len(ages))
+    return [(scan, age) for scan, age in zip(listed, ages, strict=False) if scan is not None]
+
+
+def set_scans(parameters: Any, rows: list[Row]) -> None:
+    """List these scans with their ages instead, the youngest first."""
+    node = parameters.parameterNode
+    ordered = sorted(rows, key=lambda row: (math.isnan(row[1]), row[1]))
+    with slicer.util.NodeModify(node):
+        node.RemoveNodeReferenceIDs(SCANS_ROLE)
+        for scan, _age in ordered:
+            node.AddNodeReferenceID(SCANS_ROLE, scan.GetID())
+        parameters.ages = " ".join(f"{age:g}" for _scan, age in ordered)
+        node.Modified()
+
+
+class ScanList:
+    """scanSelector, ageSpinBox, addScanButton, removeScanButton and scansTable (scan, age, volume, % per year) of a panel's ui."""
+
+    def __init__(self, ui: Any, parameters_of: Callable[[], Any], titles: list[str]) -> None:
+        self._ui, self._parameters_of, self._filling = ui, parameters_of, False
+        ui.scansTable.setHorizontalHeaderLabels(titles)
+        ui.scanSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._chosen)
+        ui.addScanButton.connect("clicked()", self._add)
+        ui.removeScanButton.connect("clicked()", self._remove)
+        ui.scansTable.connect("cellChanged(int,int)", self._edited)
+
+    def update(self) -> None:
+        """Show what the parameter node holds, with what was measured at these ages."""
+        parameters, table = self._parameters_of(), self._ui.scansTable
+        rows = [] if parameters is None else scans_of(parameters)
+        cells = growth_results.interval_cells(None if parameters is None else parameters.volumesTable, [age for _, age in rows])
+        self._filling = True
+        table.setRowCount(len(rows))
+        for row, ((scan, age), measured) in enumerate(zip(rows, cells, strict=True)):
+            for column, text in enumerate((scan.GetName(), "" if math.isnan(age) else f"{age:g}", *measured)):
+                item = qt.QTableWidgetItem(text)
+                if column != 1:
+                    item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+                table.setItem(row, column, item)
+        table.resizeColumnsToContents()
+        self._filling = False
+
+    def _chosen(self, node: Any = None) -> None:
+        known = node.GetAttribute(AGE_ATTRIBUTE) if node is not None else None
+        if known:
+            self._ui.ageSpinBox.value = float(known)
+
+    def _add(self) -> None:
+        node, parameters = self._ui.scanSelector.currentNode(), self._parameters_of()
+        rows = scans_of(parameters)
+        if node is not None and node not in [scan for scan, _age in rows]:
+            set_scans(parameters, [*rows, (node, float(self._ui.ageSpinBox.value))])
+
+    def _remove(self) -> None:
+        row, parameters = self._ui.scansTable.currentRow(), self._parameters_of()
+        rows = scans_of(parameters)
+        if 0 <= row < len(rows):
+            set_scans(parameters, rows[:row] + rows[row + 1 :])
+
+    def _edited(self, row: int, column: int) -> None:
+        """An age was typed into the list."""
+        if self._filling or column != 1 or self._parameters_of() is None:
+            return
+        typed = _number(self._ui.scansTable.item(row, 1).text().strip())
+        rows = scans_of(self._parameters_of())
+        set_scans(self._parameters_of(), [(scan, typed if n == row else age) for n, (scan, age) in enumerate(rows)])
+
+
+class PlayControls:
+    """playButton, ageSlider and ageLabel of a panel's ui, for the sequence browser of its parameter node."""
+
+    def __init__(self, ui: Any, parameters_of: Callable[[], Any]) -> None:
+        self._ui, self._parameters_of, self._filling = ui, parameters_of, False
+        ui.playButton.connect("toggled(bool)", self._play)
+        ui.ageSlider.connect("valueChanged(double)", self._moved)
+
+    @property
+    def _browser(self) -> Any:
+        parameters = self._parameters_of()
+        return None if parameters is None else parameters.browser
+
+    def update(self) -> None:
+        """Fit the slider to the sequence; nothing can be pressed without one."""
+        browser = self._browser
+        self._ui.playButton.enabled = self._ui.ageSlider.enabled = browser is not None
+        if browser is not None:
+            self._filling = True
+            self._ui.ageSlider.maximum = max(0, browser.GetNumberOfItems() - 1)
+            self._ui.ageSlider.value = browser.GetSelectedItemNumber()
+            self._filling = False
+            self._ui.ageLabel.text = growth_results.age_text(browser)
+
+    def stop(self) -> None:
+        """Stop playing."""
+        self._ui.playButton.checked = False
+
+    def _play(self, on: bool) -> None:
+        """Again and again from the first to the last age; Slicer's own timer turns the pages."""
+        if self._browser is not None:
+            if on:
+                growth_results.show_playback(self._browser, self._browser.GetSelectedItemNumber())
+            self._browser.SetPlaybackActive(bool(on))
+
+    def _moved(self, value: float) -> None:
+        if self._browser is not None and not self._filling:
+            growth_results.show_playback(self._browser, round(value))
+            self._ui.ageLabel.text = growth_results.age_text(self._browser)
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
