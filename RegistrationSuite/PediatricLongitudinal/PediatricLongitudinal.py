@@ -6,16 +6,14 @@ from typing import Annotated, Any, Union
 import slicer
 from regsuite_slicer import charts, growth_results, scan_list, views
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
+from regsuite_slicer.module import ModuleTest, describe, offer_sample
 from regsuite_slicer.panel import PanelWidget
 from regsuite_slicer.sample_data import load_growth_phantom
 from slicer.i18n import tr as _
-from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
-SAMPLE = "GrowingBrainPhantom"
 FRAMES = 16
-DOCUMENTATION = "https://github.com/RegistrationSuite/RegistrationSuite#readme"
 
 
 class PediatricLongitudinal(ScriptedLoadableModule):
@@ -23,37 +21,20 @@ class PediatricLongitudinal(ScriptedLoadableModule):
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        parent.title = _("Pediatric Longitudinal")
-        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
-        parent.dependencies = ["RegSuiteBackend"]
-        parent.contributors = ["The RegistrationSuite contributors"]
-        parent.helpText = _(
-            "Where did a child's brain grow, and by how much per year? List two or more T1 scans with the ages, and press Apply. "
-            "You get a map of growth on the mean brain, curves of every region over age, and pictures to play. "
-            "Research use only; not a medical device, not for clinical decisions."
-        ) + f' <a href="{DOCUMENTATION}">{_("Documentation")}</a>.'
-        parent.acknowledgementText = _(
-            "Please cite the study of longitudinal registration of children's brains that this panel follows, WBIR 2022 (24), and "
-            "for the mid-space S. Joshi et al., Unbiased diffeomorphic atlas construction for computational anatomy, NeuroImage "
-            "2004. The code is written anew from the papers."
+        describe(
+            parent,
+            _("Pediatric Longitudinal"),
+            _(
+                "Where did a child's brain grow, and by how much per year? List two or more T1 scans with the ages, and press "
+                "Apply. You get a map of growth on the mean brain, curves of every region over age, and pictures to play."
+            ),
+            _(
+                "Please cite the study of longitudinal registration of children's brains that this panel follows, WBIR 2022 (24), "
+                "and for the mid-space S. Joshi et al., Unbiased diffeomorphic atlas construction for computational anatomy, "
+                "NeuroImage 2004."
+            ),
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
-
-
-def registerSampleData() -> None:
-    """Add the phantom to the module Sample Data."""
-    import SampleData
-
-    icon = Path(__file__).parent / "Resources" / "Icons" / "PediatricLongitudinal.png"
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category=_("Registration Suite"),
-        sampleName=SAMPLE,
-        uris="generated:growth",
-        fileNames="GrowingBrainPhantom.nrrd",
-        nodeNames="Child",
-        thumbnailFileName=str(icon) if icon.is_file() else None,
-        customDownloader=makeSampleData,
-    )
+        offer_sample("GrowingBrainPhantom", "growth", makeSampleData, __file__)
 
 
 def makeSampleData(source: Any = None) -> list[Any]:
@@ -94,7 +75,6 @@ class PediatricLongitudinalLogic(RegistrationLogic):
         methods={},
         inputs=(
             Input("scans", "images", "volumes", "scans", required=True),
-            Input("ages", "ages", "value", "ages", required=True),
             Input("regions", "labels", "labels", "regions", of="regionsScan"),
         ),
         command="longitudinal",
@@ -117,7 +97,8 @@ class PediatricLongitudinalLogic(RegistrationLogic):
         """The switches of the preparation, and which scan the regions belong to."""
         contrast = "any" if parameters.anyContrast else "same"
         steps = {"align": parameters.align, "bias": parameters.bias, "brightness": parameters.brightness, "contrast": contrast}
-        return {**steps, "preset": parameters.quality, "frames": FRAMES, **_labelled(self.inputsOf(parameters))}
+        inputs = self.inputsOf(parameters)
+        return {**steps, "ages": inputs["ages"], "preset": parameters.quality, "frames": FRAMES, **_labelled(inputs)}
 
     def missing(self, inputs: Any, outputs: Any) -> str:
         """As for every panel; and two scans or more with different ages, and regions that belong to one of them."""
@@ -170,7 +151,7 @@ class PediatricLongitudinalLogic(RegistrationLogic):
         inputs = {"scans": list(scanNodes), "ages": list(ages), "regions": regions, "regionsScan": drawn_on}
         outputs = growth_results.GrowthNodes(tuple(scanNodes), tuple(ages), regions)
         steps = {"align": align, "bias": bias, "brightness": brightness, "contrast": contrast}
-        further = {**steps, "preset": preset, "frames": frames, **_labelled(inputs)}
+        further = {**steps, "ages": list(ages), "preset": preset, "frames": frames, **_labelled(inputs)}
         run = self.begin(inputs, outputs, listeners=listeners, further=further)
         return run.wait() if blocking else run
 
@@ -232,19 +213,8 @@ class PediatricLongitudinalWidget(PanelWidget):
             charts.show_chart(self.parameters.chart)
 
 
-class PediatricLongitudinalTest(ScriptedLoadableModuleTest):
+class PediatricLongitudinalTest(ModuleTest):
     """The self test that the application runs: a small phantom, made and measured."""
-
-    def setUp(self) -> None:
-        """Start from an empty scene."""
-        slicer.mrmlScene.Clear()
-
-    def runTest(self) -> None:
-        """Run every test."""
-        self.setUp()
-        self.test_missing_inputs_are_named()
-        self.setUp()
-        self.test_growth_is_found()
 
     def test_missing_inputs_are_named(self) -> None:
         """Apply is not possible in an empty scene, and the reason is told."""
@@ -254,10 +224,7 @@ class PediatricLongitudinalTest(ScriptedLoadableModuleTest):
 
     def test_growth_is_found(self) -> None:
         """The phantom's brain grows. Skipped where PyTorch is not installed."""
-        from regsuite_slicer import install
-
-        if not install.ensure_torch().ready:
-            self.delayDisplay("PyTorch is not installed: the method itself is not tested.")
+        if self.torchIsMissing():
             return
         scans, ages, regions = load_growth_phantom("Child", "Child regions", size=(44, 50, 44))
         result = PediatricLongitudinalLogic().measure(scans, ages, "Preview", regions=regions)
