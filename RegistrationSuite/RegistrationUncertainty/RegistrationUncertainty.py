@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import slicer
 from regsuite_slicer import advanced, uncertainty_results, views
+from regsuite_slicer.dose_section import DoseSection
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
 from regsuite_slicer.module import ModuleTest, describe
 from regsuite_slicer.panel import PanelWidget
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 METHOD = "uncertainty-elbo"
@@ -26,7 +27,8 @@ class RegistrationUncertainty(ScriptedLoadableModule):
             _(
                 "Shows where a deformation can be trusted. Choose the fixed and the moving volume and the transform between "
                 "them, made by this extension or any other program, and press Apply. You get a map of its standard deviation "
-                "in mm: small at vessels and edges, large where the images tell nothing."
+                "in mm: small at vessels and edges, large where the images tell nothing. With a dose and structures you also get "
+                "the dose carried to the fixed volume, its spread in Gy, and dose-volume histograms with bands."
             ),
             _(
                 "Please cite: A. Smolders et al., Deformable Image Registration Uncertainty Quantification Using Deep "
@@ -44,11 +46,18 @@ class RegistrationUncertaintyParameterNode:
     transform: slicer.vtkMRMLTransformNode
     fixedLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     movingLandmarks: slicer.vtkMRMLMarkupsFiducialNode
+    doseVolume: slicer.vtkMRMLScalarVolumeNode
+    structures: slicer.vtkMRMLSegmentationNode
+    samples: Annotated[int, WithinRange(2, 1000)] = 50
     method: Annotated[str, Choice([METHOD])] = METHOD
     preset: Annotated[str, Choice(list(advanced.PRESETS))] = "Default"
     elbo: advanced.settings_pack(METHOD)
     outputVolume: slicer.vtkMRMLScalarVolumeNode
     verdictTable: slicer.vtkMRMLTableNode
+    carriedDose: slicer.vtkMRMLScalarVolumeNode
+    doseSpread: slicer.vtkMRMLScalarVolumeNode
+    doseTable: slicer.vtkMRMLTableNode
+    doseChart: slicer.vtkMRMLPlotChartNode
 
 
 class RegistrationUncertaintyLogic(RegistrationLogic):
@@ -63,29 +72,38 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
             Input("transform", "transform", "transform", "transform", required=True, of="fixedVolume"),
             Input("fixedLandmarks", "fixed_landmarks", "points", "fixed landmarks"),
             Input("movingLandmarks", "moving_landmarks", "points", "moving landmarks"),
+            Input("doseVolume", "dose", "volume", "dose"),
+            Input("structures", "structures", "structures", "structures"),
         ),
         pairs=(("fixedLandmarks", "movingLandmarks"),),
-        command="uncertainty",
+        command="uncertain_dose",
     )
 
     def outputsOf(self, parameters: Any) -> uncertainty_results.UncertaintyNodes:
         """The nodes that a run reads from and writes to."""
         return uncertainty_results.UncertaintyNodes(
-            parameters.fixedVolume, parameters.movingVolume, parameters.transform, parameters.outputVolume, parameters.verdictTable
-        )
+            parameters.fixedVolume, parameters.movingVolume, parameters.transform, parameters.outputVolume, parameters.verdictTable,
+            parameters.doseVolume, parameters.structures,
+        )  # fmt: skip
+
+    def furtherOf(self, parameters: Any) -> dict[str, Any]:
+        """The number of samples."""
+        return {"samples": parameters.samples}
 
     def missing(self, inputs: Any, outputs: Any) -> str:
-        """As for every panel; and the two volumes differ, and the map is neither of them."""
+        """As for every panel; and the two volumes differ, the map is none of them, and structures come with a dose."""
         reason = super().missing(inputs, outputs)
         if not reason and outputs.fixed is outputs.moving:
             return _("Fixed and moving volume are the same; select two different ones.")
-        if not reason and outputs.sigma is not None and outputs.sigma in (outputs.fixed, outputs.moving):
+        if not reason and outputs.sigma is not None and outputs.sigma in (outputs.fixed, outputs.moving, outputs.dose):
             return _("The map is an input; select another node for it.")
+        if not reason and outputs.structures is not None and outputs.dose is None:
+            return _("Select the dose as well, or no structures.")
         return str(reason)
 
     def deliver(self, outputs: Any, folder: Path) -> uncertainty_results.UncertaintyInScene:
-        """The map and the table."""
-        return uncertainty_results.apply_uncertainty(outputs, folder)
+        """The map and its table; the doses, their table and their charts."""
+        return uncertainty_results.apply_job(outputs, folder)
 
     def estimate(
         self,
@@ -94,6 +112,8 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
         transformNode: Any,
         preset: str = "Default",
         *,
+        dose: Any = None,
+        structures: Any = None,
         fixedLandmarks: Any = None,
         movingLandmarks: Any = None,
         samples: int = 50,
@@ -105,12 +125,15 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
     ) -> uncertainty_results.UncertaintyInScene | Run:
         """The standard deviation of a transform (fixed -> moving, from parent); no panel is needed. The inputs are not changed.
 
-        samples: fields drawn to count folds. Returns an UncertaintyInScene (sigma, table, report), or with blocking=False a Run.
+        dose: a volume in Gy in the space of the moving one; structures: a segmentation in the space of the fixed one; samples:
+        fields drawn to count folds and to carry the dose. Returns an UncertaintyInScene (sigma, table, report, dose), or
+        with blocking=False a Run.
         Raises JobError with one sentence when something is missing or goes wrong.
         """
         inputs = {"fixedVolume": fixedNode, "movingVolume": movingNode, "transform": transformNode}
         inputs |= {"fixedLandmarks": fixedLandmarks, "movingLandmarks": movingLandmarks}
-        outputs = uncertainty_results.UncertaintyNodes(fixedNode, movingNode, transformNode)
+        inputs |= {"doseVolume": dose, "structures": structures}
+        outputs = uncertainty_results.UncertaintyNodes(fixedNode, movingNode, transformNode, dose=dose, structures=structures)
         run = self.begin(
             inputs, outputs, method=METHOD, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners,
             further={"samples": samples},
@@ -129,20 +152,30 @@ class RegistrationUncertaintyWidget(PanelWidget):
         for name in ("overlayButton", "checkerboardButton", "flickerButton", "gridButton", "glyphButton", "previewButton"):
             getattr(self.ui, name).visible = False
         self.ui.showMapButton.connect("clicked()", self.onShowMap)
+        self.doses = DoseSection(self.ui)
+        self.ui.inputsCollapsibleButton.parent().layout().addWidget(self.ui.doseCollapsibleButton)  # below Results
 
     def refresh(self, caller: Any = None, event: Any = None) -> None:
-        """Also the button of the map."""
+        """Also the map's button and the section of the dose."""
         PanelWidget.refresh(self, caller, event)
         self.ui.showMapButton.enabled = self.parameters is not None and self.parameters.outputVolume is not None
+        self.doses.update(self.parameters)
 
     def keepOutputs(self, result: Any) -> None:
         """The nodes of the result."""
         self.parameters.outputVolume, self.parameters.verdictTable = result.sigma, result.table
+        if result.dose is not None:
+            self.parameters.carriedDose = result.dose.volumes["nominal"]
+            self.parameters.doseSpread = result.dose.volumes.get("sigma")
+            self.parameters.doseTable, self.parameters.doseChart = result.dose.table, result.dose.chart
 
     def present(self, run: Run) -> str:
-        """The words, and the map over the fixed volume."""
+        """The words; the spread of the dose with its table and chart, or the map of sigma over the fixed volume."""
         self.results.update(self.parameters)
-        self.onShowMap()
+        if run.result is not None and run.result.dose is not None:
+            self.doses.showSpread()
+        else:
+            self.onShowMap()
         return ""
 
     def onShowMap(self) -> None:

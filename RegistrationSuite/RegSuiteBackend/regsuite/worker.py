@@ -3,7 +3,7 @@
     python -m regsuite.worker job.json     one job
     python -m regsuite.worker --serve      a warm worker: one request per line on stdin, until stdin closes
 
-Request: {"job": id, "command": "register" | "apply" | "evaluate" | "uncertainty", ...fields of the command's request};
+Request: {"job": id, "command": "register" | "apply" | ... (COMMANDS), ...fields of the command's request};
 {"command": "cancel", "job": id} stops it (without an id: whichever runs). Answers on stdout, one object per line:
 
     {"type": "ready", "versions": {...}}                       --serve only, once, torch already imported
@@ -145,6 +145,33 @@ def _uncertainty(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any
     return {"out": str(out), "files": files, **{name: report[name] for name in kept}}
 
 
+def _uncertain_dose(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
+    from regsuite.pipeline.request import from_mapping
+    from regsuite.pipeline.uncertain_dose import UncertainDoseRequest, run_uncertain_dose
+
+    return {"out": str(run_uncertain_dose(from_mapping(UncertainDoseRequest, fields), progress))}
+
+
+def _dose(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
+    from regsuite.pipeline.dose import DoseRequest, run_dose
+    from regsuite.pipeline.request import from_mapping
+
+    return _evaluated(run_dose(from_mapping(DoseRequest, fields), progress))
+
+
+def _dvh(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
+    from regsuite.pipeline.dvh import DvhRequest, run_dvh
+    from regsuite.pipeline.request import from_mapping
+
+    return _evaluated(run_dvh(from_mapping(DvhRequest, fields), progress))
+
+
+def _evaluated(out: Path) -> dict[str, Any]:
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    files = {path.name: str(path) for path in sorted(out.iterdir()) if path.is_file()}
+    return {"out": str(out), "files": files, **{name: report[name] for name in ("warnings", "structures", "timings_s")}}
+
+
 def _longitudinal(fields: Mapping[str, Any], progress: Reporter) -> dict[str, Any]:
     from regsuite.pipeline.longitudinal import LongitudinalRequest, run_longitudinal
 
@@ -157,6 +184,9 @@ COMMANDS: dict[str, Callable[[Mapping[str, Any], Reporter], dict[str, Any]]] = {
     "evaluate": _evaluate,
     "slices": _slices,
     "uncertainty": _uncertainty,
+    "uncertain_dose": _uncertain_dose,
+    "dose": _dose,
+    "dvh": _dvh,
     "longitudinal": _longitudinal,
 }
 

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from slicer.util import VTKObservationMixin
 
-from regsuite_slicer import advanced, arrays, install, nodes, results, world
+from regsuite_slicer import advanced, arrays, install, nodes, results, structure_files, world
 from regsuite_slicer.job import Job, JobCancelled, JobError, JobState, Progress, wait_for
 from regsuite_slicer.jobs import WorkerPool, shared_pool
 
@@ -29,7 +29,8 @@ class Input:
 
     parameter: its name in the parameter node; entry: its name in the worker's request; label: how messages call it;
     kind: what is written for the worker, which gets the path: "volume" (.nrrd), "labels" (.nrrd), "points" (.csv), "transform"
-    (.h5), "volumes" (a list of volume nodes, a list of paths), or "value" (numbers or texts, handed on as they are);
+    (.h5), "volumes" (a list of volume nodes, a list of paths), "structures" (a segmentation with its overlaps, a list of
+    paths), or "value" (numbers or texts, handed on as they are);
     of: for labels, the name (among the inputs) of the volume on whose grid a segmentation is put; for transforms, the one they are
     sampled on.
     """
@@ -149,13 +150,15 @@ class Run(VTKObservationMixin):
             if item.kind == "value":
                 self._request[item.entry] = node
                 continue
+            if item.kind == "structures":
+                self._request[item.entry] = self._write_structures(item, node)
+                continue
             several = list(node) if item.kind == "volumes" else [node]
             paths = []
             for number, one in enumerate(several):
                 if number:
                     yield
-                if not in_scene(one):
-                    raise JobError(_("The {label} was removed before it could be read.").format(label=item.label), "input")
+                self._require(item, one)
                 suffix = f"_{number + 1:02d}" if item.kind == "volumes" else ""
                 paths.append(self.folder / f"{item.entry}{suffix}.{_SUFFIXES.get(item.kind, 'nrrd')}")
                 written[item.parameter] = yield from self._write(item, one, paths[-1], written)
@@ -168,6 +171,14 @@ class Run(VTKObservationMixin):
             on_failed=self._end,
             on_cancelled=self._end,
         )
+
+    def _require(self, item: Input, node: Any) -> None:
+        if not in_scene(node):
+            raise JobError(_("The {label} was removed before it could be read.").format(label=item.label), "input")
+
+    def _write_structures(self, item: Input, node: Any) -> list[str]:
+        self._require(item, node)
+        return structure_files.export_structures(node, self.folder, getattr(self._outputs, "transform", None))
 
     def _write(self, item: Input, node: Any, path: Path, written: Mapping[str, Any]) -> Generator[None, None, Any]:
         ignore = getattr(self._outputs, "transform", None)  # an earlier preview is no part of where the moving volume lies

@@ -253,23 +253,23 @@ def round_up(value: float) -> float:
 def jacobian_colours() -> Any:
     """The scene's colour table for Jacobian maps over JACOBIAN_RANGE: dark blue - white - dark red, the lowest value black."""
     anchors = ((0.02, 0.1, 0.4), (0.2, 0.5, 0.9), (1.0, 1.0, 1.0), (0.95, 0.4, 0.2), (0.45, 0.0, 0.05))
-    return _colours("RegSuiteJacobianColours", "Jacobian: shrinks (blue), grows (red)", anchors, black_lowest=True)
+    return colours("RegSuiteJacobianColours", "Jacobian: shrinks (blue), grows (red)", anchors, black_lowest=True)
 
 
 def displacement_colours() -> Any:
     """The scene's colour table for lengths: dark violet (none) - green - yellow (far), each brighter than the one below."""
     anchors = ((0.2, 0.0, 0.3), (0.2, 0.3, 0.55), (0.13, 0.57, 0.55), (0.4, 0.8, 0.35), (1.0, 0.93, 0.2))
-    return _colours("RegSuiteDisplacementColours", "Displacement", anchors, black_lowest=False)
+    return colours("RegSuiteDisplacementColours", "Displacement", anchors, black_lowest=False)
 
 
 def growth_colours() -> Any:
     """The scene's colour table for changes around 0: light blue (much less) - dark (none) - yellow (much more). Dark in the middle,
     because what does not change, and what lies outside the brain, then only dims the anatomy below."""
     anchors = ((0.65, 0.95, 1.0), (0.1, 0.5, 1.0), (0.05, 0.05, 0.05), (0.95, 0.25, 0.05), (1.0, 0.95, 0.35))
-    return _colours("RegSuiteGrowthColours", "Change: less (blue), more (red)", anchors, black_lowest=False)
+    return colours("RegSuiteGrowthColours", "Change: less (blue), more (red)", anchors, black_lowest=False)
 
 
-def _colours(tag: str, name: str, anchors: tuple[tuple[float, float, float], ...], black_lowest: bool) -> Any:
+def colours(tag: str, name: str, anchors: tuple[tuple[float, float, float], ...], black_lowest: bool = False) -> Any:
     """A colour table of 256 steps through evenly spaced colours; one for each scene, found again by its tag."""
     import slicer
 

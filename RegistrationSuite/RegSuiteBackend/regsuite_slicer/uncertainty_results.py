@@ -1,7 +1,8 @@
-"""The folder of `regsuite uncertainty` into the scene: a map of sigma with a legend, and a table in words."""
+"""What the uncertainty panel brings into the scene: a map of sigma with a legend, a table in words, and doses with their bands."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 from regsuite.errors import InputError
 
-from regsuite_slicer import nodes, results, views
+from regsuite_slicer import dose_results, nodes, results, views
+
+UNCERTAINTY, DOSE = "uncertainty", "dose"  # folders, as regsuite.pipeline.uncertain_dose names them
 
 
 @dataclass(frozen=True)
@@ -23,16 +26,31 @@ class UncertaintyNodes:
     transform: Any
     sigma: Any = None
     table: Any = None
+    dose: Any = None
+    structures: Any = None
 
 
 @dataclass(frozen=True)
 class UncertaintyInScene:
-    """What a job made: the map of |sigma| in mm, the table, the report."""
+    """What a job made: the map of |sigma| in mm, the table, the report, and what became of the dose (None without one)."""
 
     sigma: Any
     table: Any
     report: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    dose: dose_results.DoseInScene | None = None
+
+
+def apply_job(outputs: UncertaintyNodes, folder: Path) -> UncertaintyInScene:
+    """The folder of the worker's `uncertain_dose`: first the doses, then the map; on an error nothing of either stays."""
+    if not (folder / DOSE).is_dir():
+        return apply_uncertainty(outputs, folder / UNCERTAINTY)
+    dose = dose_results.apply_dose(folder / DOSE, outputs.dose.GetName(), outputs.fixed, outputs.structures)
+    try:
+        return dataclasses.replace(apply_uncertainty(outputs, folder / UNCERTAINTY), dose=dose, warnings=dose.warnings)
+    except Exception:
+        dose.remove()
+        raise
 
 
 def apply_uncertainty(outputs: UncertaintyNodes, folder: str | Path) -> UncertaintyInScene:

@@ -17,7 +17,7 @@ LPS = np.array([-1.0, -1.0, 1.0])
 
 def structure_set(path: Path, regions: dict[str, Sequence[np.ndarray]], frame: str = FRAME, kind: str = "CLOSED_PLANAR") -> Path:
     """An RTSTRUCT with contours (n, 3) RAS mm."""
-    data = _file(RT_STRUCTURES, "RTSTRUCT", frame)
+    data = dicom_object(RT_STRUCTURES, "RTSTRUCT", frame)
     data.StructureSetROISequence, data.ROIContourSequence = [], []
     reference = Dataset()
     reference.FrameOfReferenceUID = frame
@@ -45,17 +45,19 @@ def dose_file(path: Path, dose: Image, frame: str = FRAME) -> Path:
 
 def study(frame: str = FRAME) -> Dataset:
     """Something to refer to."""
-    data = _file(RT_STRUCTURES, "RTSTRUCT", frame)
+    data = dicom_object(RT_STRUCTURES, "RTSTRUCT", frame)
     data.FrameOfReferenceUID = frame
     return data
 
 
-def _file(kind: str, modality: str, frame: str) -> Dataset:
+def dicom_object(kind: str, modality: str, frame: str) -> Dataset:
+    """Patient, study, series and instance of an object in this frame of reference; the rest is up to the caller."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = kind
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
     data.Modality, data.PatientID, data.PatientName, data.StudyInstanceUID = modality, "42", "Test^A", "1.2.3"
+    data.FrameOfReferenceUID = frame
     data.SeriesInstanceUID = generate_uid()
     return data

@@ -154,7 +154,7 @@ class Spread:
         self._used += 1
 
     def statistics(self, tick: Callable[[float], object] = lambda fraction: None) -> dict[str, torch.Tensor]:
-        """mean, sigma (n - 1 in the denominator), p05, p50, p95, each (D, H, W) float32; linear between ranks as numpy's."""
+        """mean, sigma (n - 1 in the denominator), p05, p50, p95, each (D, H, W) float32; percentiles as metrics.RANKS."""
         names = ("mean", "sigma", "p05", "p50", "p95")
         out = {name: torch.zeros(self._shape) for name in names}
         n = self._used
@@ -180,8 +180,9 @@ class Spread:
 
 
 def _at_rank(values: torch.Tensor, percent: float) -> torch.Tensor:
-    """Percentile of sorted rows (N, n) -> (N,)."""
-    place = percent / 100.0 * (values.shape[1] - 1)
+    """Percentile of sorted rows (N, n) -> (N,), as numpy's method 'weibull' (see metrics.RANKS)."""
+    last = values.shape[1] - 1
+    place = min(max(percent / 100.0 * (last + 2) - 1.0, 0.0), float(last))
     low = int(np.floor(place))
     high = min(low + 1, values.shape[1] - 1)
     return values[:, low] + (place - low) * (values[:, high] - values[:, low])

@@ -96,6 +96,10 @@ def _grid(item: Any, path: Path) -> tuple[torch.Tensor, Grid]:
     expected = 3 * int(np.prod(size))
     if values.size != expected:
         raise InputError(f"Cannot read '{path}': expected {expected} offsets on a grid of {size}, found {values.size}.")
+    undefined = int(np.isnan(values.reshape(-1, 3)).any(axis=1).sum())
+    if undefined:
+        verb = "is" if undefined == 1 else "are"
+        raise InputError(f"Cannot use '{path}': {undefined} of its {expected // 3} offsets {verb} undefined (NaN).")
     lps = np.eye(4)
     lps[:3, :3] = np.stack([row, column, np.cross(row, column)], axis=1) * spacing
     lps[:3, 3] = np.array(item.ImagePositionPatient, dtype=np.float64)

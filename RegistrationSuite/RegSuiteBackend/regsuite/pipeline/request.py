@@ -65,7 +65,8 @@ def from_mapping(kind: type[Request], values: Mapping[str, Any]) -> Request:
     missing = [item.name for item in fields if (item.default, item.default_factory) == optional and item.name not in values]
     if missing:
         raise InputError(f"The request lacks {', '.join(missing)}.")
-    request = kind(**values)
+    lists = [item.name for item in fields if str(item.type).startswith("tuple")]
+    request = kind(**{name: tuple(v) if name in lists and isinstance(v, list) else v for name, v in values.items()})
     check_fields(request)
     return request
 
@@ -82,8 +83,13 @@ def _check(name: str, value: object, kind: str) -> None:
         expected = "a whole number of at least 0"
     elif kind == "bool":
         good, expected = isinstance(value, bool), "true or false"
+    elif kind.startswith("float"):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        good, expected = number or (value is None and "None" in kind), "a number"
     elif kind.startswith("dict"):
         good, expected = isinstance(value, dict) and all(isinstance(key, str) for key in value), "an object of settings by name"
+    elif kind.startswith("tuple"):
+        good, expected = isinstance(value, tuple) and all(isinstance(item, str) and item != "" for item in value), "a list of texts"
     elif kind.startswith("list"):
         kinds = (int, float) if "float" in kind else str
         good = isinstance(value, list) and all(isinstance(item, kinds) and item != "" for item in value)
