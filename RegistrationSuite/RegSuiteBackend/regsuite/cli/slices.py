@@ -23,6 +23,11 @@ def slices(
         typer.Option("--values", metavar="Q...", help="What is brought into the volume; default: the slices themselves."),
     ] = None,
     labels: Annotated[Text, typer.Option("--labels", metavar="L", help="Segmentation of the volume, for the table.")] = None,
+    localiser: Annotated[
+        Text, typer.Option("--localiser", metavar="F", help="Image whose centre and normal are the axis of radial slices.")
+    ] = None,
+    upright: Annotated[str, typer.Option("--upright", help="Picture axis along that normal: j (downwards), -j, i or -i.")] = "j",
+    thickness: Annotated[float, typer.Option("--thickness", metavar="MM", help="Of slices with a localiser.")] = 0.0,
     preset: Annotated[str, typer.Option("--preset", metavar="P", help="Preview, Default or Best.")] = "Default",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, repeatable.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda:0.")] = "auto",
@@ -46,6 +51,9 @@ def slices(
             slice_masks=slice_masks or [],
             values=values or [],
             labels=labels,
+            localiser=localiser,
+            upright=upright,
+            thickness_mm=thickness,
             preset=preset,
             settings=parse_settings(settings or []),
             device=device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -81,6 +82,9 @@ def _check(name: str, value: object, kind: str) -> None:
     if kind == "int":
         good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
         expected = "a whole number of at least 0"
+    elif kind == "float":
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        expected = "a number"
     elif kind == "bool":
         good, expected = isinstance(value, bool), "true or false"
     elif kind.startswith("float"):

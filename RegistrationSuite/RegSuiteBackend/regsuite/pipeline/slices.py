@@ -28,6 +28,7 @@ from regsuite.pipeline.evaluate import mutual_information
 from regsuite.pipeline.report import INTENDED_USE, SCHEMA_VERSION, clean, geometry, versions
 from regsuite.pipeline.slices_inputs import SlicesInputs, SlicesRequest, load_slices
 from regsuite.progress import Progress, ProgressCallback
+from regsuite.transforms import AffineTransform
 
 REPORT, OVERVIEW, STACK, REGIONS = "report.json", "overview.png", "stack.h5", "regions.csv"
 QUANTITATIVE, WEIGHT = "quantitative.nrrd", "quantitative_weight.nrrd"
@@ -155,7 +156,9 @@ def _verdict(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _report(
     request: SlicesRequest, row: Any, inputs: SlicesInputs, result: Any, rows: list[dict[str, Any]], regions: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    files = {"volume": request.volume, "volume_mask": request.volume_mask, "labels": request.labels}
+    files = {
+        "volume": request.volume, "volume_mask": request.volume_mask, "labels": request.labels, "localiser": request.localiser
+    }  # fmt: skip
     return clean(
         {
             "schema_version": SCHEMA_VERSION,
@@ -214,9 +217,10 @@ def _write_slices(folder: Path, placement: Placement, tick: Callable[[float], No
     inputs = placement.inputs
     for n, image in enumerate(inputs.slices):
         stem = f"slice_{n + 1:02d}"
-        pose = placement.result.slices[n]
-        placed = Grid(image.grid.shape, pose.matrix @ image.grid.affine)
-        write_transform(pose, folder / f"{stem}.h5")
+        pose = placement.result.slices[n].matrix
+        placed = Grid(image.grid.shape, pose @ image.grid.affine)
+        given = pose if inputs.arranged is None else pose @ inputs.arranged[n]
+        write_transform(AffineTransform(given), folder / f"{stem}.h5")
         write_image(Image(image.data, placed), folder / f"{stem}_placed.nrrd")
         write_image(Image(placement.emulated[n].data, placed), folder / f"{stem}_emulated.nrrd")
         tick(0.6 * (n + 1) / len(inputs.slices))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
+from regsuite import check
 from regsuite.errors import InputError
-from regsuite.geometry import Image
+from regsuite.geometry import Grid, Image
 from regsuite.io import read_image, read_labels
+from regsuite.pipeline import localiser
 from regsuite.pipeline.inputs import check_device, check_image, match_mask
 from regsuite.pipeline.request import check_fields, from_mapping
 
@@ -24,6 +28,9 @@ class SlicesRequest:
     """volume and slices (paths) -> the folder `out`. slice_masks and values: one file per file of slices, in their order.
 
     values: what is brought into the volume (default: the slices themselves); labels: a segmentation of the volume for the table.
+    localiser: an image or DICOM file whose centre and normal are the axis of radial slices; the slices' own places are then not
+    used, and files without any (2D) are taken. upright: the axis of the pictures along that normal (see localiser.fan);
+    thickness_mm: of these slices, 0 for what the files say.
     """
 
     volume: str
@@ -33,6 +40,9 @@ class SlicesRequest:
     slice_masks: list[str] = field(default_factory=list)
     values: list[str] = field(default_factory=list)
     labels: str | None = None
+    localiser: str | None = None
+    upright: str = "j"
+    thickness_mm: float = 0.0
     method: str = _METHOD
     preset: str = "Default"
     settings: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +60,8 @@ class SlicesRequest:
 
 @dataclass(frozen=True)
 class SlicesInputs:
-    """Checked inputs: single slices, whatever files they came in; masks on their grids. names: one per slice, for messages."""
+    """Checked inputs: single slices, whatever files they came in; masks on their grids. names: one per slice, for messages;
+    arranged: for each slice the move from the place its file gives to the one it has here, or None where it is the same."""
 
     volume: Image
     slices: tuple[Image, ...]
@@ -60,6 +71,7 @@ class SlicesInputs:
     values: tuple[Image, ...] | None = None
     labels: Image | None = None
     notes: tuple[str, ...] = ()
+    arranged: tuple[np.ndarray, ...] | None = None
 
 
 def load_slices(request: SlicesRequest) -> SlicesInputs:
@@ -75,11 +87,11 @@ def load_slices(request: SlicesRequest) -> SlicesInputs:
     if min(volume.grid.shape) < 8:
         raise InputError(f"The volume {_name(request.volume)} must have 8 voxels along each axis or more, not {volume.grid.size}.")
     notes: list[str] = []
-    slices, names = _read_slices(request.slices)
+    slices, names = _read_slices(request.slices, request.localiser is None)
     mask = read_labels(request.volume_mask) if request.volume_mask else None
     if mask is not None:
         match_mask(_name(request.volume_mask), mask, _name(request.volume), volume.grid, notes)
-    return SlicesInputs(
+    inputs = SlicesInputs(
         volume=volume,
         slices=slices,
         names=names,
@@ -89,19 +101,51 @@ def load_slices(request: SlicesRequest) -> SlicesInputs:
         labels=read_labels(request.labels) if request.labels else None,
         notes=tuple(notes),
     )
+    return _arranged(inputs, request)
+
+
+def _arranged(inputs: SlicesInputs, request: SlicesRequest) -> SlicesInputs:
+    """The slices as a fan about the localiser's normal, when there is one."""
+    check.choice("upright", request.upright, localiser.UPRIGHT)
+    grids = [image.grid for image in inputs.slices]
+    if request.localiser is None:
+        if request.thickness_mm != 0.0:
+            raise InputError("thickness_mm belongs to slices arranged by a localiser; expected a localiser as well, found none.")
+        if localiser.one_plane(grids):
+            text = f"All {len(grids)} slices claim the same plane; if that is a radial set's localiser, give it as such."
+            return dataclasses.replace(inputs, notes=(*inputs.notes, text))
+        return inputs
+    if request.thickness_mm != 0.0:
+        check.finite_number("thickness_mm", request.thickness_mm, 0.1, 50.0)
+    _require_place(request.localiser)
+    fan = localiser.fan(grids, read_image(request.localiser).grid, request.upright, request.thickness_mm)
+
+    def put(images: tuple[Image, ...] | None) -> tuple[Image, ...] | None:
+        return None if images is None else tuple(Image(image.data, grid) for image, grid in zip(images, fan, strict=True))
+
+    text = f"The slices are taken as a fan about the normal of {_name(request.localiser)}, wherever their files put them."
+    return dataclasses.replace(
+        inputs,
+        slices=put(inputs.slices) or (),
+        slice_masks=put(inputs.slice_masks),
+        values=put(inputs.values),
+        notes=(*inputs.notes, text),
+        arranged=tuple(localiser.move(given, grid) for given, grid in zip(grids, fan, strict=True)),
+    )
 
 
 def _name(path: str | None) -> str:
     return f"'{Path(path or '').name}'"
 
 
-def _read_slices(paths: list[str]) -> tuple[tuple[Image, ...], tuple[str, ...]]:
-    """Single slices in the order given; a file of several parallel slices is taken apart."""
+def _read_slices(paths: list[str], placed: bool) -> tuple[tuple[Image, ...], tuple[str, ...]]:
+    """Single slices in the order given; a file of several parallel slices is taken apart. placed: each must say where it lies."""
     slices: list[Image] = []
     names: list[str] = []
     for path in paths:
-        _require_place(path)
-        image = read_image(path)
+        if placed:
+            _require_place(path)
+        image = _with_thickness(path, read_image(path))
         if image.data.is_complex() or image.channels != 1:
             raise InputError(f"{_name(path)} must hold one real grey value per pixel.")
         if min(image.grid.shape[1:]) < 8:
@@ -119,28 +163,64 @@ def _read_slices(paths: list[str]) -> tuple[tuple[Image, ...], tuple[str, ...]]:
     return tuple(slices), tuple(names)
 
 
-def _require_place(path: str) -> None:
-    """A 2D file holds no orientation in space; refuse it rather than guess."""
+_ORIENTATION, _POSITION, _THICKNESS = "0020|0037", "0020|0032", "0018|0050"
+
+
+def _header(path: str) -> sitk.ImageFileReader | None:
+    """The header of a file; None for a folder and for what read_image will complain about."""
     if not Path(path).is_file():
-        return
+        return None
     reader = sitk.ImageFileReader()
     reader.SetFileName(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError:
-        return  # read_image says what is wrong with the file
+        return None
+    return reader
+
+
+def _require_place(path: str) -> None:
+    """A 2D file, or DICOM without position, does not say where it lies in space; refuse it rather than guess."""
+    reader = _header(path)
+    if reader is None:
+        return
     if reader.GetDimension() == 2:
         raise InputError(
             f"{_name(path)} is a 2D file without orientation: where it lies in space is not known; expected a 3D image of "
-            "one slice (NRRD, NIfTI, MetaImage with three axes) or DICOM."
+            "one slice (NRRD, NIfTI, MetaImage with three axes), DICOM, or a localiser for radial slices."
         )
+    if reader.HasMetaDataKey("0008|0016"):  # SOP Class UID: a DICOM file
+        several = reader.HasMetaDataKey("5200|9229") or reader.HasMetaDataKey("5200|9230")  # multi-frame: kept elsewhere
+        names = {_POSITION: "ImagePositionPatient", _ORIENTATION: "ImageOrientationPatient"}
+        lacking = [name for key, name in names.items() if not reader.HasMetaDataKey(key)]
+        if lacking and not several:
+            raise InputError(
+                f"{_name(path)} is a DICOM file without {' and '.join(lacking)}: where it lies in space is not known; expected "
+                "these, or a localiser for radial slices."
+            )
+
+
+def _with_thickness(path: str, image: Image) -> Image:
+    """A single DICOM slice has no neighbour to tell its thickness from; its SliceThickness does."""
+    reader = _header(path) if image.grid.shape[0] == 1 else None
+    if reader is None or not reader.HasMetaDataKey(_THICKNESS):
+        return image
+    try:
+        thickness = float(reader.GetMetaData(_THICKNESS))
+    except ValueError:
+        return image
+    if not 0.0 < thickness < 100.0:
+        return image
+    affine = image.grid.affine.copy()
+    affine[:3, 2] *= thickness / image.grid.spacing[2]
+    return Image(image.data, Grid(image.grid.shape, affine))
 
 
 def _alike(paths: list[str], slice_paths: list[str], slices: tuple[Image, ...], what: str, labels: bool) -> tuple[Image, ...]:
     """Images that belong to the slices, on the slices' grids."""
     out: list[Image] = []
     for path, own in zip(paths, slice_paths, strict=True):
-        image = read_labels(path) if labels else read_image(path)
+        image = read_labels(path) if labels else _with_thickness(path, read_image(path))
         first = len(out)
         for k in range(image.grid.shape[0]):
             if first + k >= len(slices):
