@@ -92,7 +92,7 @@ def vtk_polydata(points: np.ndarray, faces: np.ndarray):
     data, cells, places = vtk.vtkPolyData(), vtk.vtkCellArray(), vtk.vtkPoints()
     places.SetData(numpy_to_vtk(np.ascontiguousarray(points, dtype=np.float64), deep=True))
     flat = np.concatenate([np.full((len(faces), 1), 3), faces], axis=1).astype(np.int64).ravel()
-    cells.SetCells(len(faces), numpy_to_vtkIdTypeArray(flat, deep=True))
+    cells.ImportLegacyFormat(numpy_to_vtkIdTypeArray(flat, deep=True))
     data.SetPoints(places)
     data.SetPolys(cells)
     return data
