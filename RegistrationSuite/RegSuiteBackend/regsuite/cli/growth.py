@@ -37,14 +37,17 @@ def longitudinal(
     if len(images) == 1 and Path(images[0]).is_dir():
         if ages or masks or labels is not None:
             raise InputError("A BIDS folder brings its own ages; --ages, --masks and --labels belong to single scans.")
+        from regsuite.pipeline.bids import subjects_of
         from regsuite.pipeline.cohort import CohortRequest, run_cohort
 
         with progress_display(quiet) as progress:
             failed = run_cohort(CohortRequest(images[0], out, scheduler=scheduler, workers=workers, steps=steps), progress)
-        if not quiet:
-            print(f"Written to {out}; open {Path(out) / 'summary.html'} first.")
         for subject, reason in failed.items():
             print(f"{subject} failed: {reason}")
+        if len(failed) == len(subjects_of(Path(images[0]))):
+            raise InputError(f"No subject of '{Path(images[0]).name}' has a result; the first one: {next(iter(failed.values()))}")
+        if not quiet:
+            print(f"Written to {out}; open {Path(out) / 'summary.html'} first.")
         return
     if scheduler or workers:
         raise InputError("--scheduler and --workers belong to a BIDS folder; found single scans.")

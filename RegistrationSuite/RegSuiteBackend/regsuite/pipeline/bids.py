@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from regsuite.errors import InputError
 
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+_FILE = re.compile(r"(sub-[A-Za-z0-9]+)_(?:[A-Za-z0-9-]+_)*([A-Za-z0-9]+)\.[a-z.]+$")
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,24 @@ class Session:
     age_years: float
     t1w: Path
     dseg: Path | None
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Files of one subject whose names follow BIDS must be T1w images of one subject; raises InputError naming the file.
+
+    Other names say nothing and pass.
+    """
+    first: tuple[str, str] | None = None
+    for name in names:
+        found = _FILE.match(name)
+        if found is None:
+            continue
+        subject, suffix = found.group(1), found.group(2)
+        if suffix != "T1w":
+            raise InputError(f"'{name}' is a {suffix} image by its name; expected T1w images of one child.")
+        if first is not None and subject != first[0]:
+            raise InputError(f"'{first[1]}' and '{name}' are scans of different subjects; expected one child over time.")
+        first = first or (subject, name)
 
 
 def subjects_of(root: Path) -> list[str]:

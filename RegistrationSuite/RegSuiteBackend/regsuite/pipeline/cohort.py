@@ -98,9 +98,11 @@ def _results(client: Any, request: CohortRequest, waiting: list[str], stages: Pr
 
 def process_subject(bids: str, out: str, subject: str, steps: dict[str, Any]) -> str:
     """One subject from BIDS to derivatives; returns "" or the reason why there is no result. Runs in a worker process."""
+    import SimpleITK as sitk
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # subjects side by side fill the cores; and sums in one order give the same bytes everywhere
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     work = Path(out) / _WORK / subject
     shutil.rmtree(work, ignore_errors=True)
     try:

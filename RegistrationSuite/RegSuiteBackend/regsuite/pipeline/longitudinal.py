@@ -20,6 +20,7 @@ from regsuite.geometry import Grid, Image
 from regsuite.io import read_image, read_labels, write_image, write_transform
 from regsuite.io.atomic import staged_folder
 from regsuite.ops.sampling import resample, sample_world
+from regsuite.pipeline.bids import check_names
 from regsuite.pipeline.inputs import check_image, match_mask
 from regsuite.pipeline.playback import write_frames
 from regsuite.pipeline.preparation import correct_bias, find_brain, match_brightness
@@ -88,6 +89,7 @@ class LongitudinalRequest:
                     raise InputError(f"{names} have the same age ({first:g} years); growth per year needs different ages.")
         if len({str(Path(path).resolve()) for path in self.images}) < count:
             raise InputError("The same file is given twice among the scans; expected one file per time point.")
+        check_names([Path(path).name for path in self.images])
         if self.masks is not None and len(self.masks) != count:
             raise InputError(f"Expected one mask for each of the {count} scans, found {len(self.masks)}.")
         if not 1 <= self.labels_at <= count:

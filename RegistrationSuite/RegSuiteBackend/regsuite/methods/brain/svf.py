@@ -42,11 +42,11 @@ class BrainSvfConfig(Config):
     brain_box: bool = option(True, "Work on the box around the brain where one is found; beyond it only the linear start holds")
     finest_mm: float = limited(0.8, 0.4, 8.0, "Finest resolution used; finer images are averaged to it", "mm", advanced=False)
     most_megavoxels: float = limited(
-        2.5, 0.1, 100.0, "A large brain is worked on at a resolution that leaves about this many million voxels"
+        4.0, 0.1, 100.0, "A large brain is worked on at a resolution that leaves about this many million voxels"
     )
     levels: int = limited(3, 1, 6, "Resolution levels, each twice as coarse as the next")
     coarse_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
-    fine_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
+    fine_iterations: int = limited(14, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
     smoothness: float = limited(1.0, 0.001, 100.0, "Weight of smoothness against similarity", advanced=False)
     steep_gradient: float = limited(0.15, 0.01, 10.0, "Change of velocity (mm per mm) beyond which smoothness yields")
     lattice_voxels: float = limited(2.0, 1.0, 4.0, "Distance of the velocity's nodes on the finest level, in voxels")
