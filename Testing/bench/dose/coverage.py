@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "RegistrationSuite" / "RegSuiteBackend")]
 from regsuite.dose.carry import Fraction, finer, total_on_grid  # noqa: E402
 from regsuite.io import read_image, read_labels, read_transform, write_image, write_transform  # noqa: E402
 from regsuite.phantoms import make_phantom  # noqa: E402
-from regsuite.phantoms.thorax import LABELS  # noqa: E402
+from regsuite.phantoms.person import LABELS  # noqa: E402
 from regsuite.pipeline.dose import DoseRequest, run_dose  # noqa: E402
 from regsuite.pipeline.register import register  # noqa: E402
 from regsuite.pipeline.uncertainty import UncertaintyRequest, run_uncertainty  # noqa: E402

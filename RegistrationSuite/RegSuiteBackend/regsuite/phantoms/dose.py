@@ -15,7 +15,7 @@ import torch
 from regsuite import check
 from regsuite.errors import InputError
 from regsuite.geometry import Grid, Image
-from regsuite.phantoms import thorax
+from regsuite.phantoms import person
 from regsuite.phantoms.base import Phantom
 from regsuite.transforms import CompositeTransform, Transform
 
@@ -39,49 +39,49 @@ def make(
     fixed grid, exact); maps: fraction_NN_transform. fixed_labels hold the organs and the tumour, planned_target the tumour with a
     7 mm margin, which the beams pass by 7 mm. Raises InputError on anything else.
     """
-    size, noise_hu, _ = thorax._checked(size, False, noise_hu, _PLANNING_MM)
+    size, noise_hu, _ = person.checked_options(size, False, noise_hu, _PLANNING_MM)
     motion_mm = check.finite_number("motion_mm", motion_mm, 0.5, 6.0)
     if isinstance(fractions, bool) or not isinstance(fractions, int) or not 1 <= fractions <= 10:
         raise InputError(f"'fractions' must be a whole number from 1 to 10, found {fractions!r}.")
-    with thorax._one_thread():
+    with person.one_thread():
         return _make(seed, size, noise_hu, motion_mm, fractions)
 
 
 def _make(seed: int, size: tuple[int, int, int], noise_hu: float, motion_mm: float, fractions: int) -> Phantom:
-    person = thorax._person(*(np.random.default_rng([seed, stream]) for stream in (0, 1)))
-    grid, _ = thorax._grids(size, False, np.random.default_rng([seed, 2]))
-    planning = thorax._breath(person.chest, np.random.default_rng([seed, 3]), _PLANNING_MM)
+    patient = person.random_person(*(np.random.default_rng([seed, stream]) for stream in (0, 1)))
+    grid, _ = person.scan_grids(size, False, np.random.default_rng([seed, 2]))
+    planning = person.random_breath(patient.chest, np.random.default_rng([seed, 3]), _PLANNING_MM)
     noise = np.random.default_rng([seed, 4])
-    hu, labels = thorax._draw(person, grid, planning)
-    fixed = thorax._noisy(hu, grid, noise_hu, noise)
-    isocentre = planning.inverse_region(torch.from_numpy(person.tumour)[None], True)[0]
-    radius = person.tumour_radius_mm + PTV_MARGIN_MM
+    hu, labels = person.draw(patient, grid, planning)
+    fixed = person.noisy(hu, grid, noise_hu, noise)
+    isocentre = planning.inverse_region(torch.from_numpy(patient.tumour)[None], True)[0]
+    radius = patient.tumour_radius_mm + PTV_MARGIN_MM
     dose = _plan(isocentre, radius + FIELD_MARGIN_MM)
     images: dict[str, Image] = {"plan_dose": dose}
     maps: dict[str, Transform] = {}
     scans: list[tuple[Image, Image]] = []
     for number in range(1, fractions + 1):
         name, depth = f"fraction_{number:02d}", _PLANNING_MM + (motion_mm if number % 2 else -motion_mm)
-        breath = thorax._breath(person.chest, np.random.default_rng([seed, 10 + number]), depth)
-        there, numbers = thorax._draw(person, grid, breath)
-        scans.append((thorax._noisy(there, grid, noise_hu, noise), numbers))
+        breath = person.random_breath(patient.chest, np.random.default_rng([seed, 10 + number]), depth)
+        there, numbers = person.draw(patient, grid, breath)
+        scans.append((person.noisy(there, grid, noise_hu, noise), numbers))
         maps[f"{name}_transform"] = CompositeTransform((breath.inverse(), planning))
         images[name], images[f"{name}_dose"] = scans[-1][0], dose.with_data(dose.data / fractions)
     images["true_dose"] = _accumulated(grid, isocentre, radius + FIELD_MARGIN_MM, list(maps.values()))
     images["planned_target"] = _target(grid, isocentre, radius)
     first = next(iter(maps.values()))
-    points = planning.inverse_region(torch.from_numpy(thorax._spread(person.plumbing.branchings, thorax.LANDMARKS)), True)
+    points = planning.inverse_region(torch.from_numpy(person.spread_out(patient.plumbing.branchings, person.LANDMARKS)), True)
     return Phantom(
         name="dose",
         seed=seed,
         fixed=fixed,
         moving=scans[0][0],
         transform=first,
-        fixed_mask=thorax._mask(labels),
-        moving_mask=thorax._mask(scans[0][1]),
+        fixed_mask=person.lung_mask(labels),
+        moving_mask=person.lung_mask(scans[0][1]),
         fixed_labels=labels,
         moving_labels=scans[0][1],
-        label_names=dict(thorax.LABELS),
+        label_names=dict(person.LABELS),
         fixed_landmarks=points,
         moving_landmarks=first.map_points(points),
         notes=f"Fixed: planning scan. Moving: repeat scan 1 of {fractions}. Doses in Gy, {PRESCRIBED_GY:g} in the isocentre.",
@@ -92,9 +92,9 @@ def _make(seed: int, size: tuple[int, int, int], noise_hu: float, motion_mm: flo
 
 def _plan(isocentre: torch.Tensor, radius_mm: float) -> Image:
     """Gy on 3 mm voxels over the field of view: _beams at the voxel centres."""
-    shape = tuple(int(np.ceil(f / _DOSE_SPACING_MM)) for f in thorax.FIELD_OF_VIEW_MM[::-1])
+    shape = tuple(int(np.ceil(f / _DOSE_SPACING_MM)) for f in person.FIELD_OF_VIEW_MM[::-1])
     affine = np.diag([-_DOSE_SPACING_MM, -_DOSE_SPACING_MM, _DOSE_SPACING_MM, 1.0])
-    affine[:3, 3] = np.array(thorax.CENTRE_MM) - affine[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2.0)
+    affine[:3, 3] = np.array(person.CENTRE_MM) - affine[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2.0)
     grid = Grid((shape[0], shape[1], shape[2]), affine)
     return Image(_beams(grid.world_points(torch.float64).view(-1, 3), isocentre, radius_mm).view(grid.shape).float(), grid)
 
