@@ -41,8 +41,8 @@ class SliceToVolume(ScriptedLoadableModule):
 
 
 def makeSampleData(source: Any = None) -> list[Any]:
-    """A made hip and six T2 slices of it with wrong headers; nothing is downloaded."""
-    nodes = load_slice_phantom("hip-radial", "Hip", "HipT2")
+    """A made hip and six T2 slices of it with wrong headers, their bones and regions; nothing is downloaded."""
+    nodes = load_slice_phantom("hip-radial", "Hip", "HipT2", bones=True)
     slicer.util.setSliceViewerLayers(background=nodes[0], fit=True)
     return nodes
 
@@ -54,6 +54,8 @@ class SliceToVolumeParameterNode:
     volume: slicer.vtkMRMLScalarVolumeNode
     volumeMask: Union[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - Slicer knows no A | B
     labels: Union[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+    localiser: slicer.vtkMRMLScalarVolumeNode
+    upright: Annotated[str, Choice(["j", "-j", "i", "-i"])] = "j"
     method: Annotated[str, Choice([METHOD])] = METHOD
     preset: Annotated[str, Choice(list(advanced.PRESETS))] = "Default"
     slicesQmri: advanced.settings_pack(METHOD)
@@ -73,6 +75,8 @@ class SliceToVolumeLogic(RegistrationLogic):
             Input("volume", "volume", "volume", "volume", required=True),
             Input("slices", "slices", "volumes", "slices", required=True),
             Input("volumeMask", "volume_mask", "labels", "bone in the volume", of="volume"),
+            Input("sliceMasks", "slice_masks", "labels_each", "bone in the slices", of="slices", like="volumeMask"),
+            Input("localiser", "localiser", "volume", "localiser"),
             Input("labels", "labels", "labels", "regions", of="volume"),
         ),
         command="slices",
@@ -95,22 +99,44 @@ class SliceToVolumeLogic(RegistrationLogic):
         node.Modified()
 
     def inputsOf(self, parameters: Any) -> dict[str, Any]:
-        """The list of slices comes from the references."""
-        others = {item.parameter: getattr(parameters, item.parameter) for item in self.SPEC.inputs if item.parameter != "slices"}
-        return {**others, "slices": self.slicesOf(parameters)}
+        """The list of slices and their bones come from the references."""
+        slices = self.slicesOf(parameters)
+        bones = slice_results.bones_of(slices)
+        lists = {"slices": slices, "sliceMasks": bones if any(bones) else None}
+        others = [item.parameter for item in self.SPEC.inputs if item.parameter not in lists]
+        return {name: getattr(parameters, name) for name in others} | lists
+
+    def furtherOf(self, parameters: Any) -> dict[str, Any]:
+        """How the pictures stand on the localiser."""
+        return {"upright": parameters.upright} if parameters.localiser is not None else {}
 
     def outputsOf(self, parameters: Any) -> slice_results.SliceNodes:
         """The nodes that a run reads from and writes to."""
-        return slice_results.SliceNodes(parameters.volume, tuple(self.slicesOf(parameters)), parameters.outputVolume)
+        slices = tuple(self.slicesOf(parameters))
+        return slice_results.SliceNodes(parameters.volume, slices, parameters.outputVolume, parameters.labels)
 
     def missing(self, inputs: Any, outputs: Any) -> str:
         """As for every panel; and the volume is none of the slices."""
         reason = super().missing(inputs, outputs)
         if not reason and inputs["volume"] in inputs["slices"]:
             return _("The volume is on the list of slices; take it off.")
+        reason = reason or self._missingBones(inputs)
         if not reason and outputs.quantitative in (inputs["volume"], *inputs["slices"]):
             return _("The quantitative map is an input; select another node for it.")
         return reason
+
+    @staticmethod
+    def _missingBones(inputs: Any) -> str:
+        """Bones are given for every slice and the volume, or the slices' are looked for."""
+        slices, bones = inputs["slices"], inputs.get("sliceMasks")
+        if not bones:
+            return ""
+        if len(bones) != len(slices):
+            return _("Expected one bone for each of the {count} slices, found {found}.").format(count=len(slices), found=len(bones))
+        without = [node.GetName() for node, bone in zip(slices, bones, strict=True) if bone is None]
+        if without:
+            return _("'{name}' has no bone yet; set it for every slice, or for none.").format(name=without[0])
+        return "" if inputs.get("volumeMask") else _("The slices have bones; select the bone in the volume as well.")
 
     def deliver(self, outputs: Any, folder: Path) -> Any:
         """Transforms, slices at their places, emulated slices, the map and the tables."""
@@ -123,7 +149,10 @@ class SliceToVolumeLogic(RegistrationLogic):
         preset: str = "Default",
         *,
         volumeMask: Any = None,
+        sliceMasks: list[Any] | None = None,
         labels: Any = None,
+        localiser: Any = None,
+        upright: str = "j",
         settings: dict[str, Any] | None = None,
         device: str = "auto",
         seed: int = 0,
@@ -132,14 +161,20 @@ class SliceToVolumeLogic(RegistrationLogic):
     ) -> slice_results.SlicesInScene | Run:
         """Find where the slices lie in the volume; no panel is needed. The inputs are not changed.
 
+        volumeMask, sliceMasks (one for each slice): bones, for a start from their outlines; labels: regions of the volume for the
+        table; localiser: a volume whose centre and normal are the axis of radial slices that do not know their places, upright
+        the axis of their pictures along it (j: down the picture, -j, i, -i).
         Returns a SlicesInScene (transforms, placed and emulated slices, differences, the quantitative map, tables, report), or with
         blocking=False a Run at once. Raises JobError with one sentence when something is missing or goes wrong.
         """
-        inputs = {"volume": volumeNode, "slices": list(sliceNodes), "volumeMask": volumeMask, "labels": labels}
-        outputs = slice_results.SliceNodes(volumeNode, tuple(sliceNodes))
+        inputs = {"volume": volumeNode, "slices": list(sliceNodes), "volumeMask": volumeMask, "sliceMasks": sliceMasks}
+        inputs |= {"labels": labels, "localiser": localiser}
+        outputs = slice_results.SliceNodes(volumeNode, tuple(sliceNodes), regions=labels)
+        further = {"upright": upright} if localiser is not None else {}
         run = self.begin(
-            inputs, outputs, method=METHOD, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners
-        )
+            inputs, outputs, method=METHOD, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners,
+            further=further,
+        )  # fmt: skip
         return run.wait() if blocking else run
 
 
@@ -151,10 +186,13 @@ class SliceToVolumeWidget(PanelWidget):
     def setup(self) -> None:
         """The common sections, then the list of slices."""
         PanelWidget.setup(self)
-        self.ui.slicesTable.setHorizontalHeaderLabels([_("Slice"), _("Place"), _("Moved"), _("Confidence")])
+        self.ui.slicesTable.setHorizontalHeaderLabels([_("Slice"), _("Bone"), _("Place"), _("Moved"), _("Confidence")])
+        self.ui.slicesTable.verticalHeader().setDefaultSectionSize(24)
         self.ui.addSliceButton.connect("clicked()", self.onAdd)
         self.ui.addAllButton.connect("clicked()", self.onAddAll)
         self.ui.removeSliceButton.connect("clicked()", self.onRemove)
+        self.ui.setBoneButton.connect("clicked()", lambda: self.onSetBone(everywhere=False))
+        self.ui.setAllBonesButton.connect("clicked()", lambda: self.onSetBone(everywhere=True))
         self.ui.showRealButton.connect("clicked()", lambda: self.onShow("placed"))
         self.ui.showEmulatedButton.connect("clicked()", lambda: self.onShow("emulated"))
         self.ui.showDifferenceButton.connect("clicked()", lambda: self.onShow("difference"))
@@ -171,8 +209,11 @@ class SliceToVolumeWidget(PanelWidget):
         table.setRowCount(len(rows))
         for row, cells in enumerate(rows):
             for column, cell in enumerate(cells):
-                table.setItem(row, column, qt.QTableWidgetItem(cell))
+                item = qt.QTableWidgetItem(cell)
+                item.setToolTip(slice_results.place_in_words(slices[row]))
+                table.setItem(row, column, item)
         table.resizeColumnsToContents()
+        self.ui.uprightComboBox.enabled = self.parameters is not None and self.parameters.localiser is not None
         done = self.parameters is not None and self.parameters.slicesTable is not None
         for name in ("showRealButton", "showEmulatedButton", "showDifferenceButton", "showMapButton"):
             getattr(self.ui, name).enabled = done
@@ -195,6 +236,14 @@ class SliceToVolumeWidget(PanelWidget):
         row, listed = self.ui.slicesTable.currentRow(), self.logic.slicesOf(self.parameters)
         if 0 <= row < len(listed):
             self.logic.setSlices(self.parameters, listed[:row] + listed[row + 1 :])
+
+    def onSetBone(self, everywhere: bool) -> None:
+        """The chosen labels (or none) are the bone of the selected slice, or of every slice."""
+        bone, row = self.ui.boneSelector.currentNode(), self.ui.slicesTable.currentRow()
+        listed = self.logic.slicesOf(self.parameters)
+        for node in listed if everywhere else listed[max(row, 0) : row + 1]:
+            node.SetNodeReferenceID(slice_results.BONE_ROLE, bone.GetID() if bone is not None else None)
+        self.parameters.parameterNode.Modified()
 
     def keepOutputs(self, result: Any) -> None:
         """The nodes of the result."""

@@ -1,6 +1,7 @@
 """The panel of slices: listed, placed, looked at; and its logic in a console."""
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ app.start()
 
 import lung_case  # noqa: E402
 import slicer  # noqa: E402
-from regsuite_slicer import slice_results  # noqa: E402
+from regsuite_slicer import nodes, slice_results  # noqa: E402
+from regsuite_slicer.arrays import VolumeData  # noqa: E402
 from regsuite_slicer.sample_data import load_slice_phantom  # noqa: E402
 
 MODULE = lung_case.SUITE / "SliceToVolume" / "SliceToVolume.py"
@@ -34,18 +36,28 @@ def opened(scene: Any) -> Iterator[panel.Panel]:
 def test_click_through_to_the_result(opened: panel.Panel, photo_dir: Path) -> None:
     ui = opened.ui
     assert ui.applyButton.toolTip == "Select the volume."
-    volume, *slices = load_slice_phantom("hip-radial", "Hip", "HipT2", seed=5, size=(64, 64, 64))
+    volume, *slices = load_slice_phantom("hip-radial", "Hip", "HipT2", seed=5, size=(64, 64, 64), bones=True)
     before = [slicer.util.arrayFromVolume(node).copy() for node in (volume, *slices)]
     ui.volumeSelector.setCurrentNode(volume)
     assert ui.applyButton.toolTip == "Select the slices."
     ui.sliceSelector.setCurrentNode(slices[2])
     panel.click(ui.addSliceButton)
-    assert ui.slicesTable.rowCount == 1 and ui.applyButton.enabled
+    assert ui.slicesTable.rowCount == 1
     ui.slicesTable.setCurrentCell(0, 0)
     panel.click(ui.removeSliceButton)
     assert ui.slicesTable.rowCount == 0 and not ui.applyButton.enabled
     panel.click(ui.addAllButton)
     assert [ui.slicesTable.item(row, 0).text() for row in range(6)] == [node.GetName() for node in slices]
+    told = ui.slicesTable.item(2, 1).toolTip()
+    assert "Centre" in told and "thickness 3 mm" in told and told.endswith("bone: HipT2_03_bones")
+    assert ui.applyButton.toolTip == "The slices have bones; select the bone in the volume as well."
+    ui.volumeMaskSelector.setCurrentNode(slicer.util.getNode("Hip_bones"))
+    ui.labelsSelector.setCurrentNode(slicer.util.getNode("Hip_regions"))
+    _take_bones_away_and_back(ui)
+    assert not ui.uprightComboBox.enabled
+    ui.localiserSelector.setCurrentNode(slices[0])
+    assert ui.uprightComboBox.enabled and opened.logic.furtherOf(opened.widget.parameters) == {"upright": "j"}
+    ui.localiserSelector.setCurrentNode(None)
     panel.photograph(opened, photo_dir / "slices-panel-ready.png")
     for name, value in FAST.items():
         opened.widget._controls["slices-qmri"].widgets[f"slicesQmri.{name}"].value = value
@@ -55,11 +67,18 @@ def test_click_through_to_the_result(opened: panel.Panel, photo_dir: Path) -> No
     parameters = opened.widget.parameters
     assert parameters.verdictTable is not None, ui.statusLabel.text
     assert "Good" in ui.verdictLabel.text or "Check" in ui.verdictLabel.text
-    assert "(" in ui.slicesTable.item(0, 3).text()
+    assert "(" in ui.slicesTable.item(0, 4).text()
     assert all(np.array_equal(slicer.util.arrayFromVolume(n), v) for n, v in zip((volume, *slices), before, strict=True))
     names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLTransformNode")]
     assert {f"{node.GetName()} to volume" for node in slices} <= set(names)
     assert slicer.util.arrayFromVolume(parameters.outputVolume).max() > 30.0
+
+    report = json.loads(parameters.verdictTable.GetAttribute("RegistrationSuite.Report"))
+    assert len(report["files"]["slice_masks"]) == 6 and not any("no hull" in text for text in report["warnings"])
+    regions = slicer.util.getNode("Values by region").GetTable()
+    titles = [regions.GetColumnName(n) for n in range(regions.GetNumberOfColumns())]
+    assert {"region", "mean", "pure_mean"} <= set(titles)
+    assert regions.GetValueByName(0, "region").ToString() == "femur"
 
     pictures = [_shot()]
     for button in (ui.showRealButton, ui.showEmulatedButton, ui.showDifferenceButton):
@@ -70,10 +89,46 @@ def test_click_through_to_the_result(opened: panel.Panel, photo_dir: Path) -> No
     assert opened.logic.missing({"volume": volume, "slices": [volume]}, slice_results.SliceNodes(volume, ())) != ""
 
 
+def _take_bones_away_and_back(ui: Any) -> None:
+    """One slice without a bone stops the run; set again it may start."""
+    ui.slicesTable.setCurrentCell(1, 0)
+    ui.boneSelector.setCurrentNode(None)
+    panel.click(ui.setBoneButton)
+    assert ui.slicesTable.item(1, 1).text() == "" and ui.slicesTable.item(0, 1).text() == "set"
+    assert ui.applyButton.toolTip.startswith("'HipT2_02' has no bone yet")
+    ui.boneSelector.setCurrentNode(slicer.util.getNode("HipT2_02_bones"))
+    ui.slicesTable.setCurrentCell(1, 0)
+    panel.click(ui.setBoneButton)
+    assert ui.applyButton.enabled
+
+
 def _shot() -> np.ndarray:
     view = views.SliceView("Red", (360, 360))
     view.fit()
     return view.render()
+
+
+def test_segments_of_one_name_get_one_number(scene: Any, tmp_path: Path) -> None:
+    """The bone of a slice is drawn as a segment; the volume's segmentation holds it as its second one."""
+    names = {"volume": ["pelvis", "femur"], "slice": ["vessel", "femur"]}
+    made = {}
+    for title, segments in names.items():
+        made[title] = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", title)
+        for n, name in enumerate(segments):
+            box = slicer.vtkOrientedImageData()
+            box.SetDimensions(4, 4, 1)
+            box.AllocateScalars(3, 1)
+            box.SetOrigin(10.0 * n, 0.0, 0.0)
+            box.GetPointData().GetScalars().Fill(1)
+            made[title].AddSegmentFromBinaryLabelmapRepresentation(box, name)
+    grid = VolumeData(np.zeros((1, 6, 20), np.float32), np.eye(4))
+    numbers = nodes.numbers_like(made["slice"], made["volume"])
+    assert sorted(numbers.values()) == [2, 3]
+    labels = nodes.export_labels(made["slice"], grid, tmp_path / "a.nrrd", numbers=numbers).values
+    assert labels[0, 1, 1] == 3 and labels[0, 1, 11] == 2 and labels[0, 5].max() == 0
+    assert nodes.export_labels(made["slice"], grid, tmp_path / "b.nrrd").values[0, 1, 11] == 2
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    assert nodes.numbers_like(made["slice"], other) is None and nodes.numbers_like(made["slice"], None) is None
 
 
 def test_the_difference_knows_no_contrast() -> None:

@@ -30,9 +30,10 @@ class Input:
     parameter: its name in the parameter node; entry: its name in the worker's request; label: how messages call it;
     kind: what is written for the worker, which gets the path: "volume" (.nrrd), "labels" (.nrrd), "points" (.csv), "transform"
     (.h5), "volumes" (a list of volume nodes, a list of paths), "structures" (a segmentation with its overlaps, a list of
-    paths), or "value" (numbers or texts, handed on as they are);
+    paths), "labels_each" (a list of labels, one for each of the volumes named by `of`, a list of paths), or "value" (numbers or
+    texts, handed on as they are);
     of: for labels, the name (among the inputs) of the volume on whose grid a segmentation is put; for transforms, the one they are
-    sampled on.
+    sampled on; like: for labels, the parameter of other labels: segments of the same name get the same number as there.
     """
 
     parameter: str
@@ -41,6 +42,12 @@ class Input:
     label: str
     required: bool = False
     of: str = ""
+    like: str = ""
+
+    @property
+    def several(self) -> bool:
+        """Whether it is a list of nodes."""
+        return self.kind in ("volumes", "labels_each")
 
 
 @dataclass(frozen=True)
@@ -153,16 +160,17 @@ class Run(VTKObservationMixin):
             if item.kind == "structures":
                 self._request[item.entry] = self._write_structures(item, node)
                 continue
-            several = list(node) if item.kind == "volumes" else [node]
-            paths = []
-            for number, one in enumerate(several):
+            paths, done = [], []
+            for number, one in enumerate(node if item.several else [node]):
                 if number:
                     yield
                 self._require(item, one)
-                suffix = f"_{number + 1:02d}" if item.kind == "volumes" else ""
+                suffix = f"_{number + 1:02d}" if item.several else ""
                 paths.append(self.folder / f"{item.entry}{suffix}.{_SUFFIXES.get(item.kind, 'nrrd')}")
-                written[item.parameter] = yield from self._write(item, one, paths[-1], written)
-            self._request[item.entry] = [str(path) for path in paths] if item.kind == "volumes" else str(paths[0])
+                grid = written.get(item.of, self._inputs.get(item.of))
+                done.append((yield from self._write(item, one, paths[-1], grid[number] if item.kind == "labels_each" else grid)))
+            written[item.parameter] = done if item.several else done[0]
+            self._request[item.entry] = [str(path) for path in paths] if item.several else str(paths[0])
         self._tell(Progress(0.0, _("Starting")))
         self.job = self._pool.submit(
             {**self._request, "out": str(self.folder / "out")},
@@ -180,7 +188,7 @@ class Run(VTKObservationMixin):
         self._require(item, node)
         return structure_files.export_structures(node, self.folder, getattr(self._outputs, "transform", None))
 
-    def _write(self, item: Input, node: Any, path: Path, written: Mapping[str, Any]) -> Generator[None, None, Any]:
+    def _write(self, item: Input, node: Any, path: Path, grid: Any) -> Generator[None, None, Any]:
         ignore = getattr(self._outputs, "transform", None)  # an earlier preview is no part of where the moving volume lies
         if item.kind in ("volume", "volumes"):
             volume, image = arrays.volume_data(node, ignore), node.GetImageData()
@@ -190,8 +198,9 @@ class Run(VTKObservationMixin):
                 if image.GetMTime() != before:
                     raise JobError(_("The {label} was changed while it was read; start again.").format(label=item.label), "input")
             return volume
-        if item.kind == "labels":
-            return nodes.export_labels(node, written.get(item.of, self._inputs.get(item.of)), path, ignore=ignore)
+        if item.kind in ("labels", "labels_each"):
+            numbers = nodes.numbers_like(node, self._inputs.get(item.like))
+            return nodes.export_labels(node, grid, path, ignore=ignore, numbers=numbers)
         if item.kind == "transform":
             return nodes.export_transform(node, path, self._inputs.get(item.of))
         return nodes.export_points(node, path, ignore=ignore)

@@ -42,19 +42,21 @@ def export_volume(node: Any, path: FilePath, ignore: Any = None) -> VolumeData:
 
 
 def export_labels(
-    node: Any, reference: Any, path: FilePath, segment_ids: Sequence[str] | None = None, ignore: Any = None
-) -> VolumeData:
+    node: Any, reference: Any, path: FilePath, segment_ids: Sequence[str] | None = None, ignore: Any = None,
+    numbers: Mapping[str, int] | None = None,
+) -> VolumeData:  # fmt: skip
     """Write a label map volume or a segmentation as a label image (NRRD), in the world.
 
     A label map keeps its own grid and values. A segmentation is put on the grid of `reference` (a volume node or a VolumeData);
-    the segments get the values 1, 2, ... in the order of `segment_ids` (default: all, in the node's order); where segments
-    overlap the later one wins, with a warning. A segmentation without binary label maps (RT structures) is converted on a copy.
+    the segments get the values 1, 2, ... in the order of `segment_ids` (default: all, in the node's order), or those that
+    `numbers` gives by segment id; where segments overlap the later one wins, with a warning. A segmentation without binary label
+    maps (RT structures) is converted on a copy.
 
     Raises InputError for an empty segmentation, an unknown segment, or another kind of node.
     """
     if node.IsA("vtkMRMLSegmentationNode"):
         grid = reference if isinstance(reference, VolumeData) else volume_data(reference)
-        labels = _segments_on_grid(node, grid, segment_ids, ignore)
+        labels = _segments_on_grid(node, grid, segment_ids, ignore, numbers or {})
     elif node.IsA("vtkMRMLLabelMapVolumeNode"):
         if segment_ids is not None:
             raise InputError(
@@ -67,6 +69,26 @@ def export_labels(
         )
     write_nrrd(labels, path)
     return labels
+
+
+def segment_names(node: Any) -> list[str]:
+    """Names of a segmentation's segments in their order; none for any other node."""
+    if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+        return []
+    segmentation = node.GetSegmentation()
+    return [segmentation.GetSegment(identifier).GetName() for identifier in segmentation.GetSegmentIDs()]
+
+
+def numbers_like(node: Any, reference: Any) -> dict[str, int] | None:
+    """Segment id -> number as export_labels numbers the segment of that name in `reference`, further ones beyond; None when one
+    of the two is no segmentation or they share no name."""
+    known = {name: number for number, name in enumerate(segment_names(reference), 1)}
+    names = segment_names(node)
+    if not known.keys() & set(names):
+        return None
+    identifiers = node.GetSegmentation().GetSegmentIDs()
+    new = iter(range(len(known) + 1, len(known) + len(names) + 1))
+    return {i: known[name] if name in known else next(new) for i, name in zip(identifiers, names, strict=True)}
 
 
 def common_segments(first: Any, second: Any) -> tuple[list[str], list[str]]:
@@ -322,7 +344,9 @@ def grid_transform(displacement: np.ndarray, affine: np.ndarray) -> Any:
     return transform
 
 
-def _segments_on_grid(node: Any, grid: VolumeData, segment_ids: Sequence[str] | None, ignore: Any) -> VolumeData:
+def _segments_on_grid(
+    node: Any, grid: VolumeData, segment_ids: Sequence[str] | None, ignore: Any, numbers: Mapping[str, int]
+) -> VolumeData:
     import slicer
 
     segmentation = node.GetSegmentation()
@@ -342,12 +366,13 @@ def _segments_on_grid(node: Any, grid: VolumeData, segment_ids: Sequence[str] | 
             f"'{node.GetName()}' cannot be turned into a label image; expected segments with contours or voxels."
         )
     from_world = to_world(node, ignore).GetInverse()
-    labels = np.zeros(grid.values.shape, dtype=np.uint8 if len(wanted) < 256 else np.uint16)
+    largest = max([len(wanted), *numbers.values()])
+    labels = np.zeros(grid.values.shape, dtype=np.uint8 if largest < 256 else np.uint16)
     overlap = 0
     for value, identifier in enumerate(wanted, 1):
         inside = _segment_mask(copy, identifier, from_world, grid, name)
         overlap += int(np.count_nonzero(labels[inside]))
-        labels[inside] = value
+        labels[inside] = numbers.get(identifier, value)
     text = f"Segments of '{node.GetName()}' overlap in {overlap} voxels; there the later one in the list counts."
     return VolumeData(labels, grid.affine, (text,) if overlap else ())
 

@@ -12,7 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from regsuite_slicer import install, nodes, views
+from regsuite_slicer import install, nodes, slice_results, views
 from regsuite_slicer.job import JobError, wait_for
 from regsuite_slicer.worker_process import environment, python_program, read_bytes
 
@@ -110,10 +110,19 @@ def load_growth_phantom(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _labels(path: Path, title: str) -> Any:
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", slicer.mrmlScene.GenerateUniqueName(title))
+    return nodes.set_volume(labels, nodes.read_volume(path))
+
+
 def load_slice_phantom(
-    name: str, volume_name: str, slice_name: str, seed: int = 0, size: tuple[int, int, int] | None = None
+    name: str, volume_name: str, slice_name: str, seed: int = 0, size: tuple[int, int, int] | None = None, bones: bool = False
 ) -> list[Any]:
-    """Make a phantom of a volume and slices and put it into the scene: the volume first, then the slices in their order."""
+    """Make a phantom of a volume and slices and put it into the scene: the volume first, then the slices in their order.
+
+    bones: also the bone labels of the slices, set as theirs, and of the volume ("VOLUME_bones"), and its regions
+    ("VOLUME_regions", a segmentation); they are not in the list.
+    """
     outcome = install.ensure_torch()
     if not outcome.ready:
         raise JobError(outcome.message, "torch")
@@ -124,6 +133,14 @@ def load_slice_phantom(
         data = folder / "data"
         slices = sorted(path for path in data.glob("slice_*.nrrd") if path.stem[6:].isdigit())
         loaded = [nodes.import_volume(data / "volume.nrrd", name=volume_name)]
-        return loaded + [nodes.import_volume(path, name=f"{slice_name}_{path.stem[6:]}") for path in slices]
+        loaded += [nodes.import_volume(path, name=f"{slice_name}_{path.stem[6:]}") for path in slices]
+        if bones:
+            _labels(data / "volume_mask.nrrd", f"{volume_name}_bones")
+            names = json.loads((data / "phantom.json").read_text(encoding="utf-8"))["labels"]
+            _load_regions(data / "volume_labels.nrrd", f"{volume_name}_regions", list(names.values()))
+            for path, node in zip(slices, loaded[1:], strict=True):
+                labels = _labels(data / f"{path.stem}_mask.nrrd", f"{node.GetName()}_bones")
+                node.SetNodeReferenceID(slice_results.BONE_ROLE, labels.GetID())
+        return loaded
     finally:
         shutil.rmtree(folder, ignore_errors=True)

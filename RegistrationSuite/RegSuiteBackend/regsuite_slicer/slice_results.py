@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 
 from regsuite_slicer import nodes, results, views
-from regsuite_slicer.arrays import VolumeData
+from regsuite_slicer.arrays import VolumeData, ijk_to_ras
 
 ROLES = {name: f"RegistrationSuite.{name.capitalize()}" for name in ("placed", "emulated", "difference")}
 """Reference roles of the table of slices: the n-th node of each belongs to its n-th row."""
+BONE_ROLE = "RegistrationSuite.Bone"
+"""Reference role of a slice: the label map or segmentation that holds the bone in it."""
 _COLUMNS = ("slice", "place", "moved", "confidence")
 _BINS = 48
 
 
 @dataclass(frozen=True)
 class SliceNodes:
-    """The nodes of a job: volume, slices, and the node for the quantitative map (None: a new one)."""
+    """The nodes of a job: volume, slices, the node for the quantitative map (None: a new one), the segmentation of regions."""
 
     volume: Any
     slices: tuple[Any, ...]
     quantitative: Any = None
+    regions: Any = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def apply_slices(outputs: SliceNodes, folder: str | Path) -> SlicesInScene:
                 slices_table.AddNodeReferenceID(ROLES[what], item.GetID())
         target = outputs.quantitative or _new("vtkMRMLScalarVolumeNode", "Quantitative map", made)
         _place_map(nodes.set_volume(target, quantitative), placed)
-        regions = _regions(report, made)
+        regions = _regions(report, nodes.segment_names(outputs.regions), made)
     except Exception:
         for item in reversed(made):
             views.remove_node(item)
@@ -96,14 +99,34 @@ def difference(real: np.ndarray, emulated: np.ndarray) -> np.ndarray:
     return (real - (sums / np.maximum(counts, 1))[index]).astype(np.float32)
 
 
+def bones_of(slices: Sequence[Any]) -> list[Any]:
+    """The bone labels of each slice, None where there are none."""
+    return [node.GetNodeReference(BONE_ROLE) for node in slices]
+
+
 def table_rows(table: Any, slices: list[Any]) -> list[tuple[str, ...]]:
-    """Rows for the panel: the listed slices by name, with place and confidence where the table of slices holds them."""
+    """Rows for the panel: the listed slices by name, whether their bone is set; place, move and confidence where the table of
+    slices holds them."""
     found: dict[str, tuple[str, ...]] = {}
     if table is not None:
         data = table.GetTable()
         rows = [tuple(data.GetValue(r, c).ToString() for c in range(4)) for r in range(data.GetNumberOfRows())]
-        found = {row[0]: row for row in rows}
-    return [found.get(node.GetName(), (node.GetName(), "", "", "")) for node in slices]
+        found = {row[0]: row[1:] for row in rows}
+    bones = ["" if bone is None else "set" for bone in bones_of(slices)]
+    return [(node.GetName(), bone, *found.get(node.GetName(), ("", "", ""))) for node, bone in zip(slices, bones, strict=True)]
+
+
+def place_in_words(node: Any) -> str:
+    """Where a slice says it lies, as its file or DICOM header gave it: centre, normal and thickness; and which bone is set."""
+    affine = ijk_to_ras(node)
+    size = np.array(node.GetImageData().GetDimensions()) if node.GetImageData() is not None else np.ones(3)
+    centre = affine[:3] @ [*((size - 1) / 2), 1.0]
+    thickness = float(np.linalg.norm(affine[:3, 2]))
+    normal = affine[:3, 2] / max(thickness, 1e-9)
+    texts = [", ".join(f"{value:.{digits}f}" for value in row) for row, digits in ((centre, 1), (normal, 3))]
+    bone = node.GetNodeReference(BONE_ROLE)
+    end = f"; bone: {bone.GetName()}" if bone is not None else ""
+    return f"Centre {texts[0]} mm (R, A, S), normal {texts[1]}, thickness {thickness:.3g} mm{end}"
 
 
 def show_slice(table: Any, row: int, what: str) -> None:
@@ -124,9 +147,9 @@ def show_slice(table: Any, row: int, what: str) -> None:
 
 
 def is_flat(node: Any) -> bool:
-    """Whether a volume is one slice."""
+    """Whether a volume is one slice of an image; labels are none."""
     image = node.GetImageData()
-    return image is not None and min(image.GetDimensions()) == 1
+    return not node.IsA("vtkMRMLLabelMapVolumeNode") and image is not None and min(image.GetDimensions()) == 1
 
 
 def _name(outputs: SliceNodes, report: Mapping[str, Any], n: int) -> str:
@@ -145,13 +168,15 @@ def _columns(names: list[str], report: Mapping[str, Any]) -> dict[str, list[str]
     }
 
 
-def _regions(report: Mapping[str, Any], made: list[Any]) -> Any:
+def _regions(report: Mapping[str, Any], names: list[str], made: list[Any]) -> Any:
+    """The table of regions; names: of the segments 1, 2, ... (else the labels' numbers)."""
     rows = report.get("regions") or []
     if not rows:
         return None
     node = _new("vtkMRMLTableNode", "Values by region", made)
-    names = ("label", "voxels", "mean", "std", "median", "p05", "p95")
-    return nodes.fill_table(node, {name: [f"{row[name]:.4g}" for row in rows] for name in names})
+    titles = [names[row["label"] - 1] if 0 < row["label"] <= len(names) else str(row["name"]) for row in rows]
+    keys = ("voxels", "mean", "std", "median", "p05", "p95", "pure_voxels", "pure_mean", "pure_std")
+    return nodes.fill_table(node, {"region": titles} | {key: [f"{row[key]:.4g}" for row in rows] for key in keys})
 
 
 def _place_map(node: Any, placed: list[VolumeData]) -> None:

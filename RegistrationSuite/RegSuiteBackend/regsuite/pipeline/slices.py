@@ -174,7 +174,7 @@ def _report(
             "device": result.device,
             "versions": versions(),
             "files": {name: Path(path).name for name, path in files.items() if path}
-            | {"slices": [Path(path).name for path in request.slices]},
+            | {name: [Path(path).name for path in getattr(request, name)] for name in ("slices", "slice_masks", "values")},
             "inputs": {"volume": geometry(inputs.volume), "slices": [geometry(image) for image in inputs.slices]},
             "timings_s": {name: round(seconds, 3) for name, seconds in result.timings_s.items()},
             "peak_memory_mib": memory.peak_mib(),
