@@ -33,7 +33,7 @@ def test_a_corrupt_scan_is_told_and_a_second_run_gives_the_same_bytes(dataset: P
     request = CohortRequest(str(dataset), str(out), workers=1, steps=STEPS)
     failed = run_cohort(request)
     assert list(failed) == ["sub-02"]
-    assert "sub-02_ses-2_T1w.nii.gz" in failed["sub-02"]
+    assert "'sub-02/ses-2/anat/sub-02_ses-2_T1w.nii.gz'" in failed["sub-02"]  # and not where the dataset lies
     page = (out / "summary.html").read_text()
     assert "2 done, 1 failed" in page
     assert "sub-01_desc-overview_growth.png" in page

@@ -24,6 +24,7 @@ def longitudinal(
     brightness: Annotated[bool, typer.Option("--brightness/--no-brightness", help="Match the brightness of the scans.")] = True,
     contrast: Annotated[str, typer.Option("--contrast", help="same, or any (tissues exchange brightness).")] = "same",
     preset: Annotated[str, typer.Option("--preset", metavar="P", help="Preview, Default or Best.")] = "Default",
+    frames: Annotated[int, typer.Option("--frames", metavar="N", help="Pictures of growth to play; single scans only.")] = 0,
     scheduler: Annotated[Text, typer.Option("--scheduler", metavar="ADDRESS", help="dask scheduler (BIDS only).")] = None,
     workers: Annotated[int, typer.Option("--workers", metavar="N", help="Local processes (BIDS only); 0: one per core.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
@@ -35,8 +36,8 @@ def longitudinal(
 
     steps = {"align": align, "bias": bias, "brightness": brightness, "contrast": contrast, "preset": preset}
     if len(images) == 1 and Path(images[0]).is_dir():
-        if ages or masks or labels is not None:
-            raise InputError("A BIDS folder brings its own ages; --ages, --masks and --labels belong to single scans.")
+        if ages or masks or labels is not None or frames:
+            raise InputError("A BIDS folder brings its own ages; --ages, --masks, --labels and --frames belong to single scans.")
         from regsuite.pipeline.bids import subjects_of
         from regsuite.pipeline.cohort import CohortRequest, run_cohort
 
@@ -51,7 +52,7 @@ def longitudinal(
         return
     if scheduler or workers:
         raise InputError("--scheduler and --workers belong to a BIDS folder; found single scans.")
-    extra = {"masks": masks, "labels": labels, "labels_at": labels_at}
+    extra = {"masks": masks, "labels": labels, "labels_at": labels_at, "frames": frames}
     request = LongitudinalRequest(images, list(ages or []), out, **extra, **steps)  # type: ignore[arg-type]
     with progress_display(quiet) as progress:
         folder = run_longitudinal(request, progress)

@@ -117,12 +117,17 @@ def process_subject(bids: str, out: str, subject: str, steps: dict[str, Any]) ->
         shutil.rmtree(work / "raw")
         os.replace(work, Path(out) / subject)
     except InputError as error:
-        return str(error)
+        return _without(bids, str(error))
     except Exception as error:  # one subject never stops the rest
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        return _without(bids, f"{type(error).__name__}: {error}".splitlines()[0])
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return ""
+
+
+def _without(folder: str, text: str) -> str:
+    """Files are named from the dataset on: where it lies on a machine is nobody's business."""
+    return text.replace(f"{Path(folder)}{os.sep}", "")
 
 
 def _arrange(work: Path, subject: str, names: list[str]) -> None:

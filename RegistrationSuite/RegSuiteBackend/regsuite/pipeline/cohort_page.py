@@ -28,7 +28,8 @@ def write_page(out: Path, done: list[str], failed: dict[str, str]) -> None:
         cells = [first["age_years"], last["age_years"], first["volume_ml"], last["volume_ml"], f"{rate:.3f}"]
         cells += [f"{report['jacobian_min']:.3f}", str(len(warnings))]
         table.append("\t".join([subject, *cells]))
-        numbers = "".join(f"<td class=n>{cell}</td>" for cell in cells)
+        shown = [f"{float(cell):.1f}" if n in (2, 3) else cell for n, cell in enumerate(cells)]
+        numbers = "".join(f"<td class=n>{cell}</td>" for cell in shown)
         rows.append(f"<tr><td><a href='#{subject}'>{subject}</a></td>{numbers}</tr>")
         notes = "".join(f"<p class=warn>{html.escape(text)}</p>" for text in warnings)
         figures = "".join(
@@ -37,7 +38,8 @@ def write_page(out: Path, done: list[str], failed: dict[str, str]) -> None:
         )
         pictures.append(f"<h2 id='{subject}'>{subject}</h2>{notes}{figures}")
     problems = "".join(f"<li class=bad><b>{html.escape(s)}</b>: {html.escape(r)}</li>" for s, r in sorted(failed.items()))
-    titles = ("subject", "from (y)", "to (y)", "ml", "ml", "% per year", "lowest J", "warnings")
+    titles = ["subject", "from (years)", "to (years)", "brain, first (ml)", "brain, last (ml)", "% per year", "lowest Jacobian"]
+    titles.append("warnings")
     heads = "".join(f"<th>{name}</th>" for name in titles)
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Growth of a cohort</title>"
