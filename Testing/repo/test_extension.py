@@ -218,8 +218,9 @@ def test_every_bound_widget_has_its_parameter(folder: Path) -> None:
             bound.append(name)
     assert len(bound) == len(set(bound)), "Two widgets are bound to one parameter."
     shown_in = {widget.get("name") for widget in ui_widgets(folder / "Resources" / "UI" / f"{folder.name}.ui")}
-    for name, kind in re.findall(r'Input\("(\w+)", "\w+", "(\w+)"', text_of(folder / f"{folder.name}.py")):
-        listed = kind == "volumes" and f"{name}Table" in shown_in  # a list of nodes has no selector to bind
+    inputs = re.findall(r'Input\("(\w+)", "\w+", "(\w+)"(?:.*?of="(\w+)")?', text_of(folder / f"{folder.name}.py"))
+    for name, kind, of in inputs:
+        listed = {"volumes": f"{name}Table", "labels_each": f"{of}Table"}.get(kind) in shown_in  # a list has no selector to bind
         assert name in bound or listed, f"The input '{name}' has no widget."
 
 

@@ -162,9 +162,9 @@ def _columns(names: list[str], report: Mapping[str, Any]) -> dict[str, list[str]
     rows = report["slices"]
     return {
         "slice": names,
-        "place": [f"{row['slot']}{' from behind' if row['reversed'] else ''}" for row in rows],
+        "place": [f"{row['slot']}{', behind' if row['reversed'] else ''}" for row in rows],
         "moved": [f"{row['shift_mm']:.1f} mm, {row['turn_deg']:.1f}\u00b0" for row in rows],
-        "confidence": [f"{row['confidence']:.2f} ({row['level']})" for row in rows],
+        "confidence": [f"{row['confidence']:.2f} {row['level']}" for row in rows],
     }
 
 
@@ -185,8 +185,9 @@ def _place_map(node: Any, placed: list[VolumeData]) -> None:
     low, high = (float(v) for v in np.percentile(values, (2, 98)))
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
-    results.show_as_map(node, "vtkMRMLPETProceduralColorNodePET-Rainbow2", (low, max(high, low + 1e-6)), "value")
+    results.show_as_map(node, "vtkMRMLPETProceduralColorNodePET-Rainbow2", (low, max(high, low + 1e-6)), "slice values")
     display = node.GetDisplayNode()
+    display.SetInterpolate(False)  # between a value and the 0 beside it there is nothing
     display.SetThreshold(float(values[values > 0].min()) * 1e-3 if (values > 0).any() else low, float(values.max()))
     display.SetApplyThreshold(True)
 

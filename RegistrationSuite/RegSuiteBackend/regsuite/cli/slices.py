@@ -48,17 +48,14 @@ def slices(
             slices=slice_files,
             out=out,
             volume_mask=volume_mask,
-            slice_masks=slice_masks or [],
-            values=values or [],
+            slice_masks=slice_masks or [], values=values or [],
             labels=labels,
-            localiser=localiser,
-            upright=upright,
-            thickness_mm=thickness,
+            localiser=localiser, upright=upright, thickness_mm=thickness,
             preset=preset,
             settings=parse_settings(settings or []),
             device=device,
             seed=seed,
-        )
+        )  # fmt: skip
         folder = run_slices(request, progress)
     if not quiet:
         show_slices(folder)
