@@ -51,7 +51,7 @@ class LungConvexConfig(Config):
     range_mm: float = limited(
         32.0, 4.0, 96.0, "Largest motion the search looks for along each axis (paper: about 32)", "mm", advanced=False
     )
-    cell_mm: float = limited(8.0, 4.0, 32.0, "Size of a search cell", "mm")
+    cell_mm: float = limited(8.5, 4.0, 32.0, "Size of a search cell", "mm")
     finest_mm: float = limited(1.5, 0.5, 8.0, "Finest resolution used; finer images are averaged to it", "mm", advanced=False)
     levels: int = limited(
         2, 1, 5, "Resolution levels of the refinement, each twice as coarse as the next; a sliding region gets one more"
