@@ -9,6 +9,7 @@ import typer
 from regsuite.cli import dose as dose_commands
 from regsuite.cli import growth as growth_commands
 from regsuite.cli import slices as slices_commands
+from regsuite.cli import training as training_commands
 from regsuite.cli import uncertainty as uncertainty_commands
 
 app = typer.Typer(
@@ -175,3 +176,4 @@ app.command()(slices_commands.slices)
 app.command()(uncertainty_commands.uncertainty)
 app.command()(growth_commands.longitudinal)
 app.command()(dose_commands.dose)
+app.command()(training_commands.train)

@@ -1,0 +1,86 @@
+"""lung-mlvirnet: three U-Nets, coarse to fine, for breathing lungs; not a method yet, as there are no weights of ours.
+
+Loss: NGF distance + curvature + difference of the masks, at the level being trained. Progressive: the coarsest net first, each
+finer one begins with the weights of the coarser one and leaves those as they are.
+
+Reference: Hering, van Ginneken and Heldmann, mlVIRNET: Multilevel Variational Image Registration Network, MICCAI 2019.
+The paper leaves open: weights of curvature and mask, the NGF's edge parameter, optimiser, learning rate, batch; ours are below.
+Differs from the paper in: see regsuite.nets.multilevel; lung masks instead of lobes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from regsuite.losses.image import ngf
+from regsuite.losses.regularisers import curvature
+from regsuite.methods.api import limited, option
+from regsuite.methods.trainable import TrainingConfig
+from regsuite.nets.fields import resized, sample
+from regsuite.nets.multilevel import MultilevelNet, pooled
+from regsuite.nets.pair import Pair, world_mm
+from regsuite.solvers.training import Task
+
+PHANTOM = "thorax"
+MOTION = "breathing"
+
+
+@dataclass(frozen=True)
+class Training(TrainingConfig):
+    """Settings of the training. The paper: 160^3 voxels, 75 epochs of 500 pairs in three stages."""
+
+    curvature_weight: float = limited(5.0, 0.0, 1e4, "Weight of the curvature (mm^-2) against the NGF distance")
+    mask_weight: float = limited(1.0, 0.0, 1e4, "Weight of half the mean squared difference of the masks")
+    edge_per_mm: float = limited(0.02, 1e-5, 1.0, "Gradient (share of the intensity range per mm) below which edges are noise")
+    width: int = limited(16, 2, 64, "Channels at the finest resolution of each net (paper: 16)")
+    levels: int = limited(3, 1, 4, "Nets, each at half the resolution of the next (paper: 3)")
+    single: bool = option(False, "Ablation: one net at the finest level only")
+    carried: bool = option(True, "Each net begins with the weights of the coarser one; else Xavier (ablation)")
+
+
+class MultilevelTask(Task):
+    """Trains the nets one after the other."""
+
+    key = "lung-mlvirnet"
+
+    def __init__(self, config: Training) -> None:
+        self.config = config
+        self.stages = 1 if config.single else config.levels
+
+    def build(self) -> nn.Module:
+        return MultilevelNet(self.config.levels, self.config.width, self.config.single)
+
+    def enter(self, model: nn.Module, stage: int) -> None:
+        assert isinstance(model, MultilevelNet)
+        if stage and self.config.carried:
+            model.carry(stage)
+
+    def trainable(self, model: nn.Module, stage: int) -> list[nn.Parameter]:
+        assert isinstance(model, MultilevelNet)
+        return list(model.nets[stage].parameters())
+
+    def loss(self, model: nn.Module, pair: Pair, stage: int) -> tuple[torch.Tensor, dict[str, float]]:
+        assert isinstance(model, MultilevelNet)
+        stride = model.strides[stage]
+        u = model(pair.fixed, pair.moving, stage + 1)[-1].float()
+        f, m = pooled(pair.fixed, stride), sample(pooled(pair.moving, stride), u)
+        grid = pair.grid.resized((int(u.shape[2]), int(u.shape[3]), int(u.shape[4])))
+        parts = {"ngf": ngf(f[0], m[0], grid, self.config.edge_per_mm), "curvature": curvature(world_mm(u, grid), grid)}
+        total = parts["ngf"] + self.config.curvature_weight * parts["curvature"]
+        if pair.fixed_mask is not None and pair.moving_mask is not None:
+            moved = sample(pooled(pair.moving_mask, stride), u)
+            parts["mask"] = 0.5 * (pooled(pair.fixed_mask, stride) - moved).square().mean()
+            total = total + self.config.mask_weight * parts["mask"]
+        return total, {name: float(value.detach()) for name, value in parts.items()}
+
+    def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
+        d, h, w = pair.grid.shape
+        return resized(model(pair.fixed, pair.moving)[-1].float(), (d, h, w))
+
+
+def task(config: Training) -> Task:
+    """What the training loop needs."""
+    return MultilevelTask(config)

@@ -1,0 +1,45 @@
+"""Which networks can be trained, and the settings that all trainings share.
+
+A network is listed here from the day it can be trained; it becomes a method of the registry when there are weights of ours.
+A module named here has `Training` (a subclass of TrainingConfig), `PHANTOM` (what it is trained on by default), `MOTION` (how real
+scans are deformed) and `task(config) -> Task`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from regsuite.errors import InputError
+from regsuite.methods.api import Config, limited, option
+
+TRAINABLE: dict[str, str] = {
+    "lung-mlvirnet": "regsuite.methods.lung.mlvirnet",
+    "pediatric-unet": "regsuite.methods.pediatric.unet",
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Config):
+    """Settings of every training. Defaults are ours unless a method names its paper's."""
+
+    steps: int = limited(3000, 1, 10_000_000, "Steps of the optimiser, shared out equally among the stages")
+    learning_rate: float = limited(1e-3, 1e-7, 1.0, "Learning rate of Adam")
+    halve_every: int = limited(0, 0, 10_000_000, "Steps after which the learning rate is halved; 0 never")
+    accumulate: int = limited(1, 1, 1000, "Pairs whose gradients make one step")
+    voxels: int = limited(64, 16, 512, "Voxels along the longest side of the working grid")
+    subjects: int = limited(16, 1, 100_000, "Phantoms to train on; each is made once and kept")
+    validation_subjects: int = limited(2, 1, 1000, "Phantoms or scans held out for validation")
+    real_share: float = limited(0.5, 0.0, 1.0, "Share of a phantom's own motion; the rest are random deformations of it")
+    contrast: bool = option(False, "Random contrast from label maps, where there are labels")
+    mixed_precision: bool = option(True, "Half precision on GPUs")
+    checkpoint_every: int = limited(100, 1, 1_000_000, "Steps between checkpoints")
+    validate_every: int = limited(500, 1, 1_000_000, "Steps between validations and previews")
+
+
+def load(key: str) -> Any:
+    """The module of a trainable network; raises InputError listing the known ones."""
+    if key not in TRAINABLE:
+        raise InputError(f"'{key}' cannot be trained; expected one of {', '.join(TRAINABLE)}.")
+    return importlib.import_module(TRAINABLE[key])

@@ -1,0 +1,34 @@
+"""Displacements inside networks: u (N, 3, D, H, W) in voxels along (i, j, k), align_corners=False as everywhere in regsuite."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+
+def identity(u: torch.Tensor) -> torch.Tensor:
+    """(1, D, H, W, 3) normalised coordinates (x, y, z) of the voxels of `u`."""
+    lines = [(2.0 * torch.arange(n, dtype=u.dtype, device=u.device) + 1.0) / n - 1.0 for n in u.shape[2:]]
+    return torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1)[None]
+
+
+def sample(data: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """data(x + u(x)) (N, C, D, H, W), linear, border values beyond the border; the lattices of data and u fill one box."""
+    size = torch.tensor(u.shape[:1:-1], dtype=u.dtype, device=u.device)
+    place = identity(u) + 2.0 * u.movedim(1, -1) / size
+    return functional.grid_sample(data, place.expand(len(data), -1, -1, -1, -1), padding_mode="border", align_corners=False)
+
+
+def resized(u: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """The same displacement on another lattice of the same box, in that lattice's voxels."""
+    if tuple(u.shape[2:]) == tuple(shape):
+        return u
+    factor = [new / old for new, old in zip(shape[::-1], u.shape[:1:-1], strict=True)]
+    out = functional.interpolate(u, size=shape, mode="trilinear", align_corners=False)
+    return out * torch.tensor(factor, dtype=u.dtype, device=u.device).view(1, 3, 1, 1, 1)
+
+
+def composed(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+    """u of outer(inner(x)): u_inner(x) + u_outer(x + u_inner(x)), on the lattice of `inner`, voxels of that lattice."""
+    outer = resized(outer, (int(inner.shape[2]), int(inner.shape[3]), int(inner.shape[4])))
+    return inner + sample(outer, inner)

@@ -1,0 +1,43 @@
+"""What a network is trained and tried on: two images on one grid, and what is known about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+
+from regsuite.geometry.grid import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """fixed, moving: (1, 1, D, H, W) float32 in 0..1 on `grid`. Masks: the same shape, 0 or 1. truth: the true displacement
+    (1, 3, D, H, W) in voxels along (i, j, k). Labels: (1, D, H, W) integers on `grid`. given: a displacement like `truth` whose
+    errors are to be foretold. What is unknown is None.
+    """
+
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    grid: Grid
+    fixed_mask: torch.Tensor | None = None
+    moving_mask: torch.Tensor | None = None
+    truth: torch.Tensor | None = None
+    fixed_labels: torch.Tensor | None = None
+    moving_labels: torch.Tensor | None = None
+    given: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Pair:
+        """The same pair on another device."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), torch.Tensor)}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items()})
+
+
+def world_mm(u: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """(1, 3, D, H, W) voxels along (i, j, k) of a lattice that fills the box of `grid` -> (3, D, H, W) mm, RAS components."""
+    lattice = grid.resized((int(u.shape[2]), int(u.shape[3]), int(u.shape[4])))
+    return torch.tensordot(torch.as_tensor(lattice.affine[:3, :3].copy()).to(u), u[0], dims=1)
+
+
+def voxels(u_mm: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """(3, D, H, W) mm, RAS components, on `grid` -> (1, 3, D, H, W) in its voxels: the inverse of `world_mm`."""
+    return torch.tensordot(torch.as_tensor(grid.inverse_affine()[:3, :3].copy()).to(u_mm), u_mm, dims=1)[None]

@@ -1,0 +1,206 @@
+"""Where training pairs come from: phantoms, a folder of scans, or a folder of pairs. Pair n depends on the seed and n alone."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from regsuite.errors import InputError
+from regsuite.geometry import Grid, Image
+from regsuite.io import read_image, read_labels
+from regsuite.methods.trainable import TrainingConfig
+from regsuite.nets.pair import Pair, voxels
+from regsuite.ops.lungs import lung_mask
+from regsuite.ops.pyramid import at_spacing
+from regsuite.ops.sampling import resample
+from regsuite.phantoms import make_phantom
+from regsuite.phantoms.synthetic import changed, random_contrast, streamed_pair
+from regsuite.solvers.frame import canonical
+from regsuite.solvers.intake import scaled
+
+_HELD_OUT = 1_000_000  # phantoms from this seed on are never trained on
+_NAMES = (".nii.gz", ".nii", ".nrrd", ".mha")
+_ROLES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_labels", "moving_labels")
+_LEAST_SIDE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One image on the working grid, values 0..1, with what slides in it and its labels."""
+
+    image: Image
+    mask: Image | None = None
+    labels: Image | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """train(n): pair number n of the stream; held_out: pairs for validation; name: for the card."""
+
+    train: Callable[[int], Pair]
+    held_out: tuple[Pair, ...]
+    name: str
+
+
+def open_source(data: str, phantom: str, motion: str, config: TrainingConfig, seed: int) -> Source:
+    """`data` is "phantom" or a folder. Raises InputError when the folder has not enough in it."""
+    if data == "phantom":
+        return _phantoms(phantom, motion, config, seed)
+    folder = Path(data)
+    if not folder.is_dir():
+        raise InputError(f"Cannot read '{folder}': expected a folder of scans, or the word phantom.")
+    if (folder / "pairs.csv").is_file():
+        return _pairs(folder, config, seed)
+    return _scans(folder, motion, config, seed)
+
+
+def _phantoms(name: str, motion: str, config: TrainingConfig, seed: int) -> Source:
+    @lru_cache(maxsize=max(config.subjects, config.validation_subjects))
+    def subject(number: int) -> tuple[Pair, Scan]:
+        return _of_phantom(name, number, config.voxels)
+
+    def train(number: int) -> Pair:
+        rng = np.random.default_rng([seed, number, 3])
+        own, scan = subject(int(rng.integers(config.subjects)))
+        if rng.uniform() < config.real_share and not config.contrast:
+            images = (changed(image, rng, own.grid) for image in (own.fixed, own.moving))
+            return replace(own, fixed=next(images), moving=next(images))
+        return _deformed(scan, seed, number, motion, config.contrast)
+
+    held_out = tuple(subject(_HELD_OUT + n)[0] for n in range(config.validation_subjects))
+    words = f"phantom {name}, seeds 0 to {config.subjects - 1} at {config.voxels} voxels, held out: seeds from {_HELD_OUT}"
+    return Source(train, held_out, words)
+
+
+def _of_phantom(name: str, seed: int, side: int) -> tuple[Pair, Scan]:
+    """The phantom's own pair, and its moving image to be deformed."""
+    from regsuite.phantoms import thorax
+
+    options: dict[str, object] = {}
+    if name == "thorax":
+        view = thorax.FIELD_OF_VIEW_MM
+        options["size"] = tuple(max(24, round(side * length / max(view))) for length in view)
+    else:
+        options["size"] = (side, round(side * 8 / 7), side)
+        options["pose_mm"] = 0.0
+    made = make_phantom(name, seed, **options)
+    fixed = _working(made.fixed, side)
+    grid = fixed.grid
+
+    def moved(image: Image, interpolation: str = "linear") -> Image:
+        return resample(image, grid, None, interpolation, fill=None if interpolation == "linear" else 0)
+
+    masks = [moved(m, "nearest") for m in (made.fixed_mask, made.moving_mask)]
+    labels = [moved(m, "nearest") for m in (made.fixed_labels, made.moving_labels)]
+    moving = moved(scaled(made.moving, "moving"))
+    pair = Pair(
+        fixed.data[None], moving.data[None], grid, masks[0].data[None].float(), masks[1].data[None].float(),
+        truth=voxels(made.transform.displacement(grid), grid), fixed_labels=labels[0].data, moving_labels=labels[1].data,
+    )  # fmt: skip
+    return pair, Scan(moving, masks[1], labels[1])
+
+
+def _deformed(scan: Scan, seed: int, number: int, motion: str, contrast: bool) -> Pair:
+    image = random_contrast(scan.labels, seed, number) if contrast and scan.labels is not None else scan.image
+    return streamed_pair(image, seed, number, motion, scan.mask, scan.labels)
+
+
+def _scans(folder: Path, motion: str, config: TrainingConfig, seed: int) -> Source:
+    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_NAMES) and not _stem(p).endswith(("_mask", "_labels")))
+    few = config.validation_subjects + 1
+    if len(files) < few:
+        raise InputError(f"Cannot train on '{folder}': expected at least {few} scans ({', '.join(_NAMES)}), found {len(files)}.")
+
+    @lru_cache(maxsize=64)
+    def scan(number: int) -> Scan:
+        return _read_scan(files[number], config.voxels, motion)
+
+    kept = len(files) - config.validation_subjects
+
+    def train(number: int) -> Pair:
+        chosen = int(np.random.default_rng([seed, number, 3]).integers(kept))
+        return _deformed(scan(chosen), seed, number, motion, config.contrast)
+
+    held_out = tuple(_deformed(scan(kept + n), _HELD_OUT, n, motion, False) for n in range(config.validation_subjects))
+    return Source(train, held_out, f"{kept} scans under random {motion}, {config.validation_subjects} held out")
+
+
+def _pairs(folder: Path, config: TrainingConfig, seed: int) -> Source:
+    with (folder / "pairs.csv").open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if len(rows) < config.validation_subjects + 1 or not {"fixed", "moving"} <= set(rows[0]) <= set(_ROLES):
+        raise InputError(
+            f"Cannot train on '{folder / 'pairs.csv'}': expected columns fixed, moving (and {', '.join(_ROLES[2:])}) and at least "
+            f"{config.validation_subjects + 1} rows."
+        )
+
+    @lru_cache(maxsize=64)
+    def pair(number: int) -> Pair:
+        return _read_pair(folder, rows[number], config.voxels)
+
+    kept = len(rows) - config.validation_subjects
+
+    def train(number: int) -> Pair:
+        rng = np.random.default_rng([seed, number, 3])
+        own = pair(int(rng.integers(kept)))
+        return replace(own, fixed=changed(own.fixed, rng, own.grid), moving=changed(own.moving, rng, own.grid))
+
+    held_out = tuple(pair(kept + n) for n in range(config.validation_subjects))
+    return Source(train, held_out, f"{kept} pairs of a folder, {config.validation_subjects} held out")
+
+
+def _read_scan(path: Path, side: int, motion: str) -> Scan:
+    whole = read_image(path)
+    image = _working(whole, side)
+    beside = {role: _beside(path, role) for role in ("mask", "labels")}
+    mask = None
+    if beside["mask"] is not None:
+        mask = resample(read_image(beside["mask"]), image.grid, fill=0.0)
+    elif motion == "breathing":
+        mask = lung_mask(at_spacing(canonical(whole), float(image.grid.spacing.max())))
+        mask = None if mask is None else resample(mask, image.grid, fill=0.0)
+    labels = None if beside["labels"] is None else resample(read_labels(beside["labels"]), image.grid, None, "nearest", fill=0)
+    return Scan(image, mask, labels)
+
+
+def _read_pair(folder: Path, row: dict[str, str], side: int) -> Pair:
+    """Moving is brought onto the grid of fixed through the world."""
+    fixed = _working(read_image(folder / row["fixed"]), side)
+    grid: Grid = fixed.grid
+
+    def other(role: str, labels: bool = False) -> torch.Tensor | None:
+        if not row.get(role):
+            return None
+        read = read_labels(folder / row[role]) if labels else read_image(folder / row[role])
+        return resample(read, grid, None, "nearest", fill=0).data
+
+    masks = [None if m is None else (m[None] > 0.5).float() for m in (other("fixed_mask"), other("moving_mask"))]
+    moving = resample(scaled(read_image(folder / row["moving"]), "moving"), grid)
+    names = [other(role, True) for role in _ROLES[4:]]
+    return Pair(fixed.data[None], moving.data[None], grid, masks[0], masks[1], None, names[0], names[1])
+
+
+def _working(image: Image, side: int) -> Image:
+    """0..1 on canonical axes, the longest side about `side` voxels."""
+    whole = canonical(scaled(image, "training"))
+    longest = float((np.array(whole.grid.size) * whole.grid.spacing).max())
+    small = at_spacing(whole, longest / side)
+    if min(small.grid.shape) < _LEAST_SIDE:
+        raise InputError(f"Training images need at least {_LEAST_SIDE} voxels along each side, found {small.grid.size}.")
+    return small
+
+
+def _beside(path: Path, role: str) -> Path | None:
+    found = [path.with_name(f"{_stem(path)}_{role}{extension}") for extension in _NAMES]
+    return next((p for p in found if p.is_file()), None)
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    return next((name[: -len(e)] for e in _NAMES if name.lower().endswith(e)), name)
