@@ -107,7 +107,8 @@ def test_a_folder_of_pairs(tmp_path: Path) -> None:
     scans.folder(tmp_path)
     labels = scans.image(0)
     write_image(labels.with_data((labels.data > 1).to(torch.int16)), tmp_path / "a_labels.nrrd")
-    (tmp_path / "pairs.csv").write_text("fixed,moving,fixed_labels,moving_labels\nscan_0.nrrd,scan_1.nrrd,a_labels.nrrd,a_labels.nrrd\n")
+    header = "fixed,moving,fixed_labels,moving_labels\n"
+    (tmp_path / "pairs.csv").write_text(header + "scan_0.nrrd,scan_1.nrrd,a_labels.nrrd,a_labels.nrrd\n")
     with pytest.raises(InputError, match="at least 2 rows"):
         open_source(str(tmp_path), "thorax", "breathing", config(), 0)
     with (tmp_path / "pairs.csv").open("a") as stream:

@@ -18,6 +18,7 @@ from regsuite.io.weights import load_weights
 from regsuite.methods.lung import mlvirnet
 from regsuite.pipeline.train import TrainRequest, run_training
 from regsuite.pipeline.training_data import open_source
+from regsuite.pipeline.training_report import Board
 from regsuite.solvers.training import LoopSettings, Trainer
 
 from Testing.unit.training import scans
@@ -113,3 +114,17 @@ def test_a_run_is_not_overwritten_or_mixed(data: Path, tmp_path: Path) -> None:
     (out / "checkpoint.pt").write_bytes((out / "checkpoint.pt").read_bytes()[:-500])
     with pytest.raises(InputError, match="damaged"):
         run_training(TrainRequest(**{**vars(request), "resume": True}))
+
+
+def test_the_board_goes_on_where_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for before, steps in ((0, range(5)), (3, range(3, 6))):
+        board = Board(tmp_path, before)
+        for step in steps:
+            board.add(step, {"loss": float(step)})
+        board.close()
+    read = EventAccumulator(str(tmp_path))
+    read.Reload()
+    assert [(e.step, e.value) for e in read.Scalars("loss")] == [(n, float(n)) for n in range(6)]
