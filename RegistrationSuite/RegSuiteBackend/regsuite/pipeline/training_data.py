@@ -27,6 +27,7 @@ from regsuite.solvers.intake import scaled
 _HELD_OUT = 1_000_000  # phantoms from this seed on are never trained on
 _NAMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _ROLES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_labels", "moving_labels")
+_VIEW_MM = {"thorax": (340.0, 260.0, 300.0), "growth": (176.0, 204.0, 176.0)}  # of the phantoms, along i, j, k
 _LEAST_SIDE = 8
 
 
@@ -80,14 +81,9 @@ def _phantoms(name: str, motion: str, config: TrainingConfig, seed: int) -> Sour
 
 def _of_phantom(name: str, seed: int, side: int) -> tuple[Pair, Scan]:
     """The phantom's own pair, and its moving image to be deformed."""
-    from regsuite.phantoms import thorax
-
-    options: dict[str, object] = {}
-    if name == "thorax":
-        view = thorax.FIELD_OF_VIEW_MM
-        options["size"] = tuple(max(24, round(side * length / max(view))) for length in view)
-    else:
-        options["size"] = (side, round(side * 8 / 7), side)
+    view = _VIEW_MM[name]
+    options: dict[str, object] = {"size": tuple(max(24, round(side * length / max(view))) for length in view)}
+    if name == "growth":
         options["pose_mm"] = 0.0
     made = make_phantom(name, seed, **options)
     fixed = _working(made.fixed, side)
