@@ -5,18 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from regsuite.ops.sampling import sample_displaced as sample
 
-def identity(u: torch.Tensor) -> torch.Tensor:
-    """(1, D, H, W, 3) normalised coordinates (x, y, z) of the voxels of `u`."""
-    lines = [(2.0 * torch.arange(n, dtype=u.dtype, device=u.device) + 1.0) / n - 1.0 for n in u.shape[2:]]
-    return torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1)[None]
-
-
-def sample(data: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """data(x + u(x)) (N, C, D, H, W), linear, border values beyond the border; the lattices of data and u fill one box."""
-    size = torch.tensor(u.shape[:1:-1], dtype=u.dtype, device=u.device)
-    place = identity(u) + 2.0 * u.movedim(1, -1) / size
-    return functional.grid_sample(data, place.expand(len(data), -1, -1, -1, -1), padding_mode="border", align_corners=False)
+__all__ = ["composed", "resized", "sample"]
 
 
 def resized(u: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:

@@ -43,6 +43,16 @@ def sample_normalised(
     return functional.grid_sample(data[None], coordinates[None], mode=mode, padding_mode=padding, align_corners=False)[0]
 
 
+def sample_displaced(data: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Batches: data(x + u(x)), linear, border values beyond the border: data (N, C, D', H', W'), u (N, 3, D, H, W) in voxels along
+    (i, j, k) of its own lattice -> (N, C, D, H, W). Both lattices fill one box. Differentiable in both.
+    """
+    size = torch.tensor(u.shape[:1:-1], dtype=u.dtype, device=u.device)
+    lines = [(2.0 * torch.arange(n, dtype=u.dtype, device=u.device) + 1.0) / n - 1.0 for n in u.shape[2:]]
+    place = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1) + 2.0 * u.movedim(1, -1) / size
+    return functional.grid_sample(data, place.to(data.dtype), padding_mode="border", align_corners=False)
+
+
 def sample_index(data: torch.Tensor, index: torch.Tensor, interpolation: str = "linear", fill: float | None = None) -> torch.Tensor:
     """Sample `data` (C, D, H, W) at continuous indices (N, 3) = (i, j, k) -> (C, N).
 
