@@ -162,6 +162,22 @@ def test_a_touching_silhouette_is_told(hip: SlicePhantom) -> None:
     assert any("slice" in text and "3" in text and "touches the border" in text for text in warnings)
 
 
+def test_a_wrong_silhouette_does_not_pass_for_sure() -> None:
+    """In one slice of this noisy hip the outline of a muscle is found, clear and of the usual size, instead of the femur's."""
+    hip = make_slice_phantom("hip-radial", 3, size=(48, 48, 48), noise=0.06)
+    found = [qmri.slice_outlines.silhouette.automatic(image.data[0, 0].numpy(), (1.0, 1.0)) for image in hip.slices]
+    assert all(item.sure for item in found)
+    axis = qmri.describe([image.grid for image in hip.slices], "auto").axis
+    assert axis is not None
+    agreement = qmri.slice_outlines.along_axis([item.mask for item in found], hip.slices, axis)
+    assert [n for n, value in enumerate(agreement) if value < 0.75] == [3]
+    warnings: list[str] = []
+    assert qmri.slice_outlines.prepare(hip.slices, hip.volume, None, hip.volume_mask, "auto", warnings, axis) == (None, None)
+    assert any("4 (another part of the common axis" in text and "no hull was built" in text for text in warnings)
+    with pytest.raises(InputError, match="give slice masks, or use start=search"):
+        qmri.slice_outlines.prepare(hip.slices, hip.volume, None, hip.volume_mask, "hull", warnings, axis)
+
+
 def test_it_is_registered_for_its_own_command() -> None:
     row = registry.get("slices-qmri")
     assert (row.area, row.command) == ("slices", "slices")

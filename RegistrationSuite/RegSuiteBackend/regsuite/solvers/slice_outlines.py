@@ -13,6 +13,7 @@ from regsuite.ops import silhouette
 from regsuite.ops.sampling import resample
 
 _SMALL = 0.5  # of the usual area
+_AGREE = 0.75  # overlap along the common axis
 _CUT_OFF = 0.35  # share of the picture's border that a silhouette may cover
 
 
@@ -23,6 +24,7 @@ def prepare(
     volume_mask: Image | None,
     start: str,
     warnings: list[str],
+    axis: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[Image | None, list[Image] | None]:
     """(bone mask of the volume, one silhouette per slice), or (None, None) when there is no hull to build.
 
@@ -44,7 +46,7 @@ def prepare(
         return None, None
     assert volume_mask is not None
     if masks is None:
-        masks = _found(slices, start, warnings)
+        masks = _found(slices, start, warnings, axis)
         if masks is None:
             return None, None
     label = _label(masks, volume_mask)
@@ -71,19 +73,24 @@ def _on(mask: Image, image: Image) -> Image:
     return mask if mask.grid == image.grid else resample(mask, image.grid, None, "nearest", fill=0.0)
 
 
-def _found(slices: Sequence[Image], start: str, warnings: list[str]) -> list[Image] | None:
-    """Automatic silhouettes of all slices; None with a warning when too few are sure."""
+def _found(
+    slices: Sequence[Image], start: str, warnings: list[str], axis: tuple[np.ndarray, np.ndarray] | None
+) -> list[Image] | None:
+    """Automatic silhouettes of all slices; None with a warning when one is unsure, or does not go with the others."""
     outlines = []
     for image in slices:
         i, j, _ = image.grid.spacing
         outlines.append(silhouette.automatic(image.data[0, 0].cpu().numpy(), (float(i), float(j))))
     usual = float(np.median([item.mask.sum() for item in outlines]))
-    unsure = [f"{number} ({item.why})" for number, item in enumerate(outlines, start=1) if not item.sure]
-    unsure += [
-        f"{number} (much smaller than in the others)"
-        for number, item in enumerate(outlines, start=1)
-        if item.sure and item.mask.sum() < _SMALL * usual
-    ]
+    shared = [1.0] * len(slices) if axis is None else along_axis([item.mask for item in outlines], slices, axis)
+    unsure = []
+    for number, (item, agreement) in enumerate(zip(outlines, shared, strict=True), start=1):
+        if not item.sure:
+            unsure.append(f"{number} ({item.why})")
+        elif item.mask.sum() < _SMALL * usual:
+            unsure.append(f"{number} (much smaller than in the others)")
+        elif agreement < _AGREE:
+            unsure.append(f"{number} (another part of the common axis lies in it than in the others)")
     if unsure:
         text = f"The bone silhouettes of slices {', '.join(unsure)} are unsure"
         if start == "hull":
@@ -94,6 +101,23 @@ def _found(slices: Sequence[Image], start: str, warnings: list[str]) -> list[Ima
         image.with_data(torch.from_numpy(item.mask)[None, None].to(torch.uint8))
         for image, item in zip(slices, outlines, strict=True)
     ]
+
+
+def along_axis(masks: Sequence[np.ndarray], slices: Sequence[Image], axis: tuple[np.ndarray, np.ndarray]) -> list[float]:
+    """Dice overlap of each mask (H, W) with the majority along the line (point, direction) in which radial slices meet.
+
+    All slices hold this line, whatever their order and side: what of it is bone in one is bone in all, up to motion.
+    """
+    point, direction = axis
+    places = np.arange(-150.0, 150.0)[:, None] * direction + point
+    profiles = []
+    for mask, image in zip(masks, slices, strict=True):
+        index = np.c_[places, np.ones(len(places))] @ image.grid.inverse_affine().T
+        i, j = (np.floor(index[:, axis_] + 0.5).astype(int) for axis_ in (0, 1))
+        inside = (i >= 0) & (j >= 0) & (i < mask.shape[1]) & (j < mask.shape[0])
+        profiles.append(inside & mask[j.clip(0, mask.shape[0] - 1), i.clip(0, mask.shape[1] - 1)])
+    common = np.mean(profiles, axis=0) >= 0.5
+    return [2.0 * float((p & common).sum()) / max(float(p.sum() + common.sum()), 1.0) for p in profiles]
 
 
 def _label(masks: Sequence[Image], volume_mask: Image) -> int:

@@ -173,7 +173,7 @@ def _load(
     target = _prepared(volume, "The volume")
     _require_reach(prepared, target, config)
     stack = describe([image.grid for image in prepared], config.order)
-    bone, outlines = slice_outlines.prepare(slices, volume, slice_masks, volume_mask, config.start, warnings)
+    bone, outlines = slice_outlines.prepare(slices, volume, slice_masks, volume_mask, config.start, warnings, stack.axis)
     data = [None if part is None else part.to(device) for part in data]
     return _Job([image.to(device) for image in prepared], target.to(device), stack, bone, outlines, data)
 
