@@ -18,19 +18,16 @@ import slicer
 PIXELS = (430, 430)
 
 
-def shot(title: str, legend: object = None) -> object:
+def shot(view: views.SliceView, title: str) -> object:
     """The red view."""
-    view = views.SliceView("Red", PIXELS)
     view.fit()
-    if legend is not None:
-        legend.Modified()  # type: ignore[attr-defined]  # the headless view does not notice by itself that the layers changed
     return titled(view.render(), title)
 
 
 def main(out: Path) -> None:
     """Write slices.png to the folder."""
     opened = lung_case.open_panel(lung_case.SUITE / "SliceToVolume" / "SliceToVolume.py")
-    ui = opened.ui
+    ui, view = opened.ui, views.SliceView("Red", PIXELS)
     volume, *_ = SampleData.press("HipRadialPhantom")
     ui.volumeSelector.setCurrentNode(volume)
     panel.click(ui.addAllButton)
@@ -40,11 +37,12 @@ def main(out: Path) -> None:
     panel.wait_until(lambda: opened.widget.run is None, 1800)
     print(ui.statusLabel.text)
     legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(opened.widget.parameters.outputVolume)
-    pictures = [shot("Map", legend)]
+    legend.Modified()  # the headless view does not notice by itself that the layers changed
+    pictures = [shot(view, "Map")]
     ui.slicesTable.setCurrentCell(2, 0)
     for button in (ui.showRealButton, ui.showEmulatedButton, ui.showDifferenceButton):
         panel.click(button)
-        pictures.append(shot(button.text))
+        pictures.append(shot(view, button.text))
     panel.photograph_with_views(opened, pictures, out / "slices.png")
     opened.close()
     lung_case.close_shared_pool()

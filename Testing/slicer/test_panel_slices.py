@@ -34,7 +34,7 @@ def opened(scene: Any) -> Iterator[panel.Panel]:
 
 
 def test_click_through_to_the_result(opened: panel.Panel, photo_dir: Path) -> None:
-    ui = opened.ui
+    ui, view = opened.ui, views.SliceView("Red", (360, 360))
     assert ui.applyButton.toolTip == "Select the volume."
     volume, *slices = load_slice_phantom("hip-radial", "Hip", "HipT2", seed=5, size=(64, 64, 64), bones=True)
     before = [slicer.util.arrayFromVolume(node).copy() for node in (volume, *slices)]
@@ -65,7 +65,7 @@ def test_click_through_to_the_result(opened: panel.Panel, photo_dir: Path) -> No
     panel.click(ui.applyButton)
     panel.wait_until(lambda: opened.widget.run is None, 400, "the slices to be placed")
     _check_outputs(opened, volume, slices, before)
-    _look(opened, photo_dir)
+    _look(opened, view, photo_dir)
     assert opened.logic.missing({"volume": volume, "slices": [volume]}, slice_results.SliceNodes(volume, ())) != ""
 
 
@@ -88,15 +88,19 @@ def _check_outputs(opened: panel.Panel, volume: Any, slices: list[Any], before: 
     assert regions.GetValueByName(0, "region").ToString() == "femur"
 
 
-def _look(opened: panel.Panel, photo_dir: Path) -> None:
+def _look(opened: panel.Panel, view: views.SliceView, photo_dir: Path) -> None:
     """The map with its legend, and the three views of the selected slice."""
     ui, parameters = opened.ui, opened.widget.parameters
     legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(parameters.outputVolume)
     assert legend.GetVisibility() and legend.GetTitleText() == "slice values"
-    pictures = [_shot(legend)]
+    plain = _shot(view)
+    legend.Modified()  # the headless view does not notice by itself that the layers changed
+    pictures = [_shot(view)]
+    white = [int((picture[:, 270:].min(axis=-1) > 230).sum()) for picture in (plain, *pictures)]
+    assert white[1] > white[0] + 300  # the words of the legend
     for button in (ui.showRealButton, ui.showEmulatedButton, ui.showDifferenceButton):
         panel.click(button)
-        pictures.append(_shot())
+        pictures.append(_shot(view))
     assert all(float(np.std(picture)) > 5.0 for picture in pictures)
     panel.photograph_with_views(opened, pictures, photo_dir / "slices-panel-result.png")
 
@@ -114,11 +118,8 @@ def _take_bones_away_and_back(ui: Any) -> None:
     assert ui.applyButton.enabled
 
 
-def _shot(legend: Any = None) -> np.ndarray:
-    view = views.SliceView("Red", (360, 360))
+def _shot(view: views.SliceView) -> np.ndarray:
     view.fit()
-    if legend is not None:
-        legend.Modified()  # the headless view does not notice by itself that the layers changed
     return view.render()
 
 

@@ -19,6 +19,7 @@ BONE_ROLE = "RegistrationSuite.Bone"
 """Reference role of a slice: the label map or segmentation that holds the bone in it."""
 _COLUMNS = ("slice", "place", "moved", "confidence")
 _BINS = 48
+_COLOURS = ((0.27, 0.0, 0.33), (0.23, 0.32, 0.55), (0.13, 0.57, 0.55), (0.37, 0.79, 0.38), (0.99, 0.91, 0.14))
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _columns(names: list[str], report: Mapping[str, Any]) -> dict[str, list[str]
     return {
         "slice": names,
         "place": [f"{row['slot']}{', behind' if row['reversed'] else ''}" for row in rows],
-        "moved": [f"{row['shift_mm']:.1f} mm, {row['turn_deg']:.1f}\u00b0" for row in rows],
+        "moved": [f"{row['shift_mm']:.1f} mm, {row['turn_deg']:.0f}\u00b0" for row in rows],
         "confidence": [f"{row['confidence']:.2f} {row['level']}" for row in rows],
     }
 
@@ -185,7 +186,8 @@ def _place_map(node: Any, placed: list[VolumeData]) -> None:
     low, high = (float(v) for v in np.percentile(values, (2, 98)))
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
-    results.show_as_map(node, "vtkMRMLPETProceduralColorNodePET-Rainbow2", (low, max(high, low + 1e-6)), "slice values")
+    colours = results.colours("RegSuiteValueColours", "Values: low (violet), high (yellow)", _COLOURS)
+    results.show_as_map(node, colours.GetID(), (low, max(high, low + 1e-6)), "slice values")
     display = node.GetDisplayNode()
     display.SetInterpolate(False)  # between a value and the 0 beside it there is nothing
     display.SetThreshold(float(values[values > 0].min()) * 1e-3 if (values > 0).any() else low, float(values.max()))
