@@ -31,17 +31,24 @@ class IntensityMap:
 def match_quantiles(moving: torch.Tensor, fixed: torch.Tensor, knots: int = _KNOTS) -> IntensityMap:
     """The map that takes the quantiles of the values `moving` (N,) to those of `fixed` (M,), and 0 to 0.
 
-    Quantiles from 1 to 99 %; equal neighbours are merged. Between images of one kind over the same tissue this is the usual
-    histogram matching (Nyul and Udupa, Magn. Reson. Med. 1999), with the landmarks taken at equal shares of the voxels.
+    Quantiles from 1 to 99 %; where one value of `moving` fills several, the median of those of `fixed` is taken. Between images
+    of one kind over the same tissue this is the usual histogram matching (Nyul and Udupa, Magn. Reson. Med. 1999), with the
+    landmarks taken at equal shares of the voxels.
     """
     shares = np.linspace(0.01, 0.99, knots)
     pairs = [np.quantile(_sample(values), shares) for values in (moving, fixed)]
-    x, y = [0.0], [0.0]
     smallest = 1e-3 * float(pairs[0][-1] - min(pairs[0][0], 0.0))
+    x, y, runs = [0.0], [0.0], list[list[tuple[float, float]]]()
     for a, b in zip(*pairs, strict=True):
+        if runs and a <= runs[-1][0][0] + smallest:
+            runs[-1].append((float(a), float(b)))
+        else:
+            runs.append([(float(a), float(b))])
+    for run in runs:
+        a, b = run[0][0], float(np.median([value for _, value in run]))
         if a > x[-1] + smallest and b >= y[-1]:
-            x.append(float(a))
-            y.append(float(b))
+            x.append(a)
+            y.append(b)
     return IntensityMap(tuple(x), tuple(y))
 
 

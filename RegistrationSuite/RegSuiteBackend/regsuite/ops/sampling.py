@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -48,9 +49,37 @@ def sample_displaced(data: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     (i, j, k) of its own lattice -> (N, C, D, H, W). Both lattices fill one box. Differentiable in both.
     """
     size = torch.tensor(u.shape[:1:-1], dtype=u.dtype, device=u.device)
-    lines = [(2.0 * torch.arange(n, dtype=u.dtype, device=u.device) + 1.0) / n - 1.0 for n in u.shape[2:]]
-    place = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1) + 2.0 * u.movedim(1, -1) / size
+    place = normalised_centres(u.shape[2:]).to(u) + 2.0 * u.movedim(1, -1) / size
     return functional.grid_sample(data, place.to(data.dtype), padding_mode="border", align_corners=False)
+
+
+def normalised_centres(shape: Sequence[int]) -> torch.Tensor:
+    """Coordinates of the voxel centres in grid_sample's frame: (H, W) -> (H, W, 2), (D, H, W) -> (D, H, W, 3), float64."""
+    lines = [(2.0 * torch.arange(n, dtype=torch.float64) + 1.0) / n - 1.0 for n in shape]
+    return torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1)
+
+
+def sample_lattice(data: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+    """Linear, border values outside: data (1, C, [D,] H, W) at (1, [D',] H', W', 2 or 3) in grid_sample's frame."""
+    return _lattice_sampler(coordinates)[0](data, coordinates, *_LINEAR_BORDER)
+
+
+def sample_lattice_back(
+    bar: torch.Tensor, data: torch.Tensor, coordinates: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Adjoint of `sample_lattice` without a recorded graph: adjoints of data and of the coordinates, from that of its output."""
+    data_bar, bar_of_place = _lattice_sampler(coordinates)[1](bar.contiguous(), data, coordinates, *_LINEAR_BORDER, [True, True])
+    return data_bar, bar_of_place
+
+
+_LINEAR_BORDER = (0, 1, False)  # torch's numbers for linear, padded with border values, align_corners
+
+
+def _lattice_sampler(coordinates: torch.Tensor) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    aten = torch.ops.aten
+    if coordinates.shape[-1] == 2:
+        return torch.grid_sampler_2d, aten.grid_sampler_2d_backward
+    return torch.grid_sampler_3d, aten.grid_sampler_3d_backward
 
 
 def sample_index(data: torch.Tensor, index: torch.Tensor, interpolation: str = "linear", fill: float | None = None) -> torch.Tensor:

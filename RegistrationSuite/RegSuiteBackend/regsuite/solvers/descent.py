@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from regsuite.progress import Progress
 from regsuite.solvers.geodesic import DataTerm, Geodesic
 from regsuite.solvers.lbfgs import minimise
+
+_SHRINK, _SHRINKS = 0.8, 30
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,15 @@ def descend(
     progress: Progress,
     history: list[dict[str, Any]],
 ) -> tuple[torch.Tensor, bool]:
-    """Minimise shooting.energy from z (1, D, H, W): the best z_0 and whether it converged. Adds a row per iteration to
-    `history`."""
+    """Minimise shooting.energy from z (1, D, H, W): the best z_0 and whether it converged. Adds a row per iteration to `history`.
+
+    A start whose path folds (it came from a coarser level) is made smaller first.
+    """
     done = 0
+    for _ in range(_SHRINKS):
+        if not shooting.folds(z):
+            break
+        z = _SHRINK * z
 
     def tick() -> None:
         progress.step((done + 0.5) / settings.iterations, settings.tag)
@@ -57,12 +66,17 @@ def descend(
 
 
 def _adadelta(energy: Any, z: torch.Tensor, settings: DescentSettings, report: Any) -> torch.Tensor:
-    """The paper's optimiser; keeps the best z seen."""
+    """The paper's optimiser; keeps the best z seen, and goes back to it with half the rate from a path that folds."""
     x = z.clone().requires_grad_(True)
     optimiser = torch.optim.Adadelta([x], lr=settings.learning_rate)
     best, lowest = z, float("inf")
     for iteration in range(settings.iterations):
         value, gradient, parts = energy(x.detach())
+        if not math.isfinite(value):
+            with torch.no_grad():
+                x.copy_(best)
+            optimiser.param_groups[0]["lr"] *= 0.5
+            continue
         if value < lowest:
             best, lowest = x.detach().clone(), value
         x.grad = gradient * gradient.numel()  # of the sum, as the published code descends: Adadelta's floor is absolute

@@ -15,6 +15,7 @@ changes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ import torch
 
 from regsuite.solvers.gaussian_kernel import GaussianKernel
 from regsuite.solvers.lattice import Lattice
+
+LEAST_VOLUME = 0.05
+"""Smallest det of a map that a search may accept, ours: linear interpolation between the voxels then still does not fold."""
 
 DataTerm = Callable[[torch.Tensor], tuple[float, torch.Tensor]]
 """I_1 (1, D, H, W) -> value, derivative by I_1."""
@@ -32,7 +36,8 @@ class GeodesicModel:
     """steps: n; pull: a (rho / mu, or 1 for LDDMM); mu: intensity added per unit of z; rho: its cost against |v|^2.
 
     masks: (n + 1, D, H, W) M_t at t = 0, 1/n, ..., 1; None is 1 everywhere. Not read when mu is 0. support: (1, D, H, W), 0 or 1:
-    added intensity that the flow carries out of it is dropped, so that A is exactly 0 outside; None is 1 everywhere.
+    added intensity that the flow carries out of it is dropped, so that A is exactly 0 outside; None is 1 everywhere. least_volume:
+    see Geodesic.energy.
     """
 
     steps: int
@@ -41,6 +46,7 @@ class GeodesicModel:
     rho: float
     masks: torch.Tensor | None = None
     support: torch.Tensor | None = None
+    least_volume: float = LEAST_VOLUME
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,8 @@ class Geodesic:
     ) -> tuple[float, torch.Tensor, dict[str, float]]:
         """E(z_0) = data(I_1) + weight * sum_k dt (|v_k|_V^2 + rho |z_{k+1}|_{M_{k+1}}^2), its gradient, and its parts.
 
-        Norms are means over the image, |v|_V^2 = a^2 <m, K m>. tick() is called before every step, there and back.
+        Norms are means over the image, |v|_V^2 = a^2 <m, K m>. tick() is called before every step, there and back. A path whose map
+        shrinks some volume below `least_volume` is infinitely dear (and has no gradient): a line search steps back from folds.
         """
         n, kept = self.model.steps, []
         u, carried = self.start()
@@ -164,12 +171,16 @@ class Geodesic:
         for k in range(n):
             tick()
             state = self._read(k, u, carried, z0)
+            if self._folds(state):
+                return _refused(z0)
             slope, momentum, v = self._velocity(state)
             kept.append((u, carried, (state, slope, v) if self.keeps_all else None))
             kinetic += self.dt * self._kinetic(momentum, v)
             added += self.dt * self._added_cost(k, state.z) if k else 0.0
             u, carried = self._advance(state, v)
         state = self._read(n, u, carried, z0)
+        if self._folds(state):
+            return _refused(z0)
         added += self.dt * self._added_cost(n, state.z)
         value, image_bar = data(state.image)
         gradient = torch.zeros_like(z0)
@@ -184,6 +195,20 @@ class Geodesic:
             back = self._step_back(k, known, *back, weight, gradient)
         parts = {"data": value, "velocity": kinetic, "intensity": added}
         return value + weight * (kinetic + added), gradient, parts
+
+    def folds(self, z0: torch.Tensor) -> bool:
+        """Whether `energy` would refuse z_0."""
+        u, carried = self.start()
+        for k in range(self.model.steps + 1):
+            state = self._read(k, u, carried, z0)
+            if self._folds(state):
+                return True
+            if k < self.model.steps:
+                u, carried = self._advance(state, self._velocity(state)[2])
+        return False
+
+    def _folds(self, state: _State) -> bool:
+        return float(state.det.min()) < self.model.least_volume
 
     def _step_back(
         self,
@@ -228,6 +253,10 @@ class Geodesic:
         u_bar = u_bar + read_bar
         self.lattice.determinant_back(state.q * z_bar, state.cofactors, u_bar)
         return u_bar, added_bar
+
+
+def _refused(z0: torch.Tensor) -> tuple[float, torch.Tensor, dict[str, float]]:
+    return math.inf, torch.zeros_like(z0), {}
 
 
 @dataclass

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from regsuite.errors import InputError
+from regsuite.ops.sampling import normalised_centres, sample_lattice, sample_lattice_back
 
 
 class Lattice:
@@ -26,17 +27,12 @@ class Lattice:
         self._flat = tuple(reversed(self.size))
         scale = [2.0 / (n * h) for n, h in zip(self.size, self.spacing, strict=True)]
         self._scale = torch.tensor(scale, dtype=like.dtype, device=like.device)
-        self._base = self._identity(like)
+        self._base = normalised_centres(self._flat).to(like)
 
     @property
     def dimensions(self) -> int:
         """2 or 3."""
         return len(self.axes)
-
-    def _identity(self, like: torch.Tensor) -> torch.Tensor:
-        lines = [(2.0 * torch.arange(n, dtype=torch.float64) + 1.0) / n - 1.0 for n in self._flat]
-        mesh = torch.meshgrid(*lines, indexing="ij")
-        return torch.stack(mesh[::-1], dim=-1).to(like)
 
     def _grid(self, u: torch.Tensor) -> torch.Tensor:
         """(d, D, H, W) mm -> (1, ..., d) normalised coordinates of id + u."""
@@ -48,15 +44,11 @@ class Lattice:
 
     def sample(self, data: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
         """data(x + u(x)), linear, border values beyond the border: (C, D, H, W), (d, D, H, W) mm -> (C, D, H, W)."""
-        sampler = torch.grid_sampler_2d if self.dimensions == 2 else torch.grid_sampler_3d
-        return sampler(self._squeeze(data), self._grid(u), 0, 1, False).view(-1, *self.shape)
+        return sample_lattice(self._squeeze(data), self._grid(u)).view(-1, *self.shape)
 
     def sample_back(self, bar: torch.Tensor, data: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Adjoint of `sample`: adjoints of data and of u (per mm)."""
-        aten = torch.ops.aten
-        back = aten.grid_sampler_2d_backward if self.dimensions == 2 else aten.grid_sampler_3d_backward
-        squeezed = self._squeeze(bar).contiguous()
-        data_bar, grid_bar = back(squeezed, self._squeeze(data), self._grid(u), 0, 1, False, [True, True])
+        data_bar, grid_bar = sample_lattice_back(self._squeeze(bar), self._squeeze(data), self._grid(u))
         u_bar = (grid_bar[0] * self._scale).movedim(-1, 0).reshape(u.shape)
         return data_bar.view(data.shape), u_bar
 

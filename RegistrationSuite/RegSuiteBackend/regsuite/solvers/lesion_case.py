@@ -15,13 +15,14 @@ from regsuite.ops.intensity import IntensityMap, match_quantiles
 from regsuite.ops.pyramid import at_spacing
 from regsuite.ops.sampling import resample
 from regsuite.progress import Progress
-from regsuite.solvers import boxes, linear
+from regsuite.solvers import linear, start
 from regsuite.solvers.frame import canonical, crop
 from regsuite.transforms import AffineTransform, Transform
 
 _FOREGROUND = 0.1  # ours: of the bright end of the image
 _MOST_OF_BRAIN, _LEAST_IN_BRAIN = 0.7, 0.2
-_OPPOSITE = -0.1
+_OPPOSITE = -0.1  # ours: least correlation of two aligned images of one kind
+_OPPOSITE_START = -0.3  # ours: of two that only lie on each other; the affine start would find some false place for them
 _ALIGNED = 0.995  # ours: correlation of heads that need no linear start
 _LINEAR_MM = 4.0  # ours: a linear map of a head needs no finer look
 
@@ -109,7 +110,7 @@ def prepare(
     seen = resample(source, target.grid, AffineTransform(matrix), fill=template_low)
     low, high = float(_low(target.data)), float(_bright(target.data))
     both = (head & foreground(seen.data)) & (mask.data < 0.5)
-    _check_contrast(target.data, seen.data, both)
+    _check_contrast(target.data, seen.data, both, _OPPOSITE)
     source_values = (seen.data if bool(both.any()) else source.data)[both if bool(both.any()) else foreground(source.data)]
     if settings.match:
         patient_values = ((target.data - low) / (high - low))[both if bool(both.any()) else head]
@@ -202,11 +203,11 @@ def _check_place(mask: torch.Tensor, head: torch.Tensor) -> None:
         raise InputError(f"The lesion mask covers {share:.0f} % of the head; expected the tumour with its oedema only.")
 
 
-def _check_contrast(fixed: torch.Tensor, template: torch.Tensor, both: torch.Tensor) -> None:
+def _check_contrast(fixed: torch.Tensor, template: torch.Tensor, both: torch.Tensor, least: float) -> None:
     if int(both.sum()) < 50:
         return
     r = _correlation(fixed, template, both)
-    if r < _OPPOSITE:
+    if r < least:
         raise InputError(
             f"Patient and template have opposite contrast (correlation {r:.2f} within the head, outside the lesion); "
             "expected two images of one kind, such as both T1."
@@ -226,26 +227,23 @@ def _linear_start(
     warnings: list[str],
     progress: Progress,
 ) -> np.ndarray:
-    if initial is not None:
-        if not isinstance(initial, AffineTransform):
-            raise InputError("The initial transform must be rigid or affine; found a deformable one.")
-        return np.array(initial.matrix)
-    matrix = np.eye(4)
-    if boxes.overlap_fraction(target, source) <= 0.0:
-        matrix = boxes.centring(target, source)
-        warnings.append("The images do not overlap in world space; their centres were aligned first. Check the result with care.")
-    seen = _seen(source, target, matrix)
-    healthy = (mask.data < 0.01) & (foreground(target.data) | foreground(seen))
-    if settings.linear == "header" or min(target.grid.shape) == 1 or _correlation(seen, target.data, healthy) > _ALIGNED:
+    matrix, sentences = start.initialise(target, source, initial=initial)
+    warnings.extend(sentences)
+    if initial is not None or settings.linear == "header":
         return matrix
+    places = [_Place.of(source, target, mask, pose) for pose in (matrix, start.initialise(target, source, "mass")[0])]
+    if places[0].fit > _ALIGNED:
+        return matrix
+    place = max(places, key=lambda item: item.fit)
+    _check_contrast(target.data, place.seen, place.both, _OPPOSITE_START)
     with progress.part(0.1, 0.6):
         found = linear.align(
             target,
             source,
             kind=settings.linear,
             metric="ncc",
-            start=matrix,
-            fixed_mask=target.with_data(healthy.float()),
+            start=place.matrix,
+            fixed_mask=target.with_data(place.healthy.float()),
             settings=linear.LinearSettings(finest_mm=max(_LINEAR_MM, settings.finest_mm), levels=2, samples=20_000, iterations=40),
             progress=progress,
         )
@@ -253,6 +251,22 @@ def _linear_start(
     return found.matrix
 
 
-def _seen(source: Image, target: Image, matrix: np.ndarray) -> torch.Tensor:
-    """`source` on the grid of `target` through T0, its darkest value beyond its border."""
-    return resample(source, target.grid, AffineTransform(matrix), fill=float(_low(source.data))).data
+@dataclass(frozen=True)
+class _Place:
+    """A pose of the template and the template under it on the patient's grid; healthy: either head, without the lesion; both: where
+    the heads meet, without the lesion; fit: correlation over the healthy part."""
+
+    matrix: np.ndarray
+    seen: torch.Tensor
+    healthy: torch.Tensor
+    both: torch.Tensor
+    fit: float
+
+    @staticmethod
+    def of(source: Image, target: Image, mask: Image, matrix: np.ndarray) -> _Place:
+        """`source` seen on the grid of `target` through `matrix`."""
+        seen = resample(source, target.grid, AffineTransform(matrix), fill=float(_low(source.data))).data
+        heads, outside = (foreground(target.data), foreground(seen)), mask.data < 0.01
+        healthy = outside & (heads[0] | heads[1])
+        fit = _correlation(seen, target.data, healthy) if bool(healthy.any()) else np.nan
+        return _Place(matrix, seen, healthy, outside & heads[0] & heads[1], fit if np.isfinite(fit) else -1.0)

@@ -15,6 +15,7 @@ from regsuite.solvers.linear_metrics import Metric
 
 KINDS = {"rigid": 6, "similarity": 7, "affine": 12}
 """Kind -> number of parameters: 3 of translation, 3 of rotation, then those of the symmetric part."""
+_SYMMETRIC = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 LEAST_POINTS = 64  # ours: fewer points cannot place anything
 
@@ -68,6 +69,7 @@ class Problem:
         self._weight, self._total = weight, float(weight.sum())
         self._normalise = torch.as_tensor((normalise_matrix(moving.shape) @ moving.inverse_affine())[:3])
         self._mask = torch.ones(1, *moving.shape).to(weight) if moving_mask is None else moving_mask.data.to(weight)
+        self._free = _in_plane(moving, kind) if min(moving.shape) == 1 else None
 
     def turned(self, vector: np.ndarray) -> np.ndarray:
         """4x4: the start, then a rotation (vector in radians) about the centre."""
@@ -101,7 +103,8 @@ class Problem:
             value = self._metric(coordinates, weight, linear @ torch.tensor(self.start[:3, :3]))
             value.backward()
         assert leaf.grad is not None
-        return float(value.detach()), leaf.grad, {"overlap": overlap}
+        gradient = leaf.grad if self._free is None else self._free @ leaf.grad
+        return float(value.detach()), gradient, {"overlap": overlap}
 
     def _parts(self, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(3, 3) expm(W) expm(S) and (3,) t, float64 on the CPU."""
@@ -111,7 +114,7 @@ class Problem:
         if self.kind == "similarity":
             linear = linear * torch.exp(p[6] / self.radius_mm)
         elif self.kind == "affine":
-            a, b, c, d, e, f = p[6:12] / self.radius_mm
+            a, b, c, d, e, f = p[6:12] / self.radius_mm  # in the order of _SYMMETRIC
             linear = linear @ torch.linalg.matrix_exp(torch.stack([a, d, e, d, b, f, e, f, c]).view(3, 3))
         return linear, p[:3]
 
@@ -125,3 +128,26 @@ class Problem:
     def _meeting(self, coordinates: torch.Tensor) -> torch.Tensor:
         """(N,) weight of each point: its own times the moving mask there, sinking to 0 over the outermost voxel."""
         return self._weight * sample_normalised(self._mask, coordinates.view(1, 1, -1, 3), padding="zeros")[0, 0, 0]
+
+
+def _in_plane(slice_grid: Grid, kind: str) -> torch.Tensor:
+    """(K, K) float64: projection of the parameters onto the maps that keep the plane of a single slice.
+
+    Along its normal a slice has no contrast; what its grey values leave open must not move.
+    """
+    across = np.eye(3)[[n for n, size in enumerate(slice_grid.size) if size == 1]] @ slice_grid.direction.T
+    keep = np.eye(3) - across.T @ across
+    turn = across.T @ across if len(across) == 1 else np.zeros((3, 3))
+    columns = np.zeros((KINDS[kind], KINDS[kind]))
+    columns[:3, :3], columns[3:6, 3:6] = keep, turn
+    if kind == "similarity":
+        columns[6, 6] = 1.0
+    elif kind == "affine":
+        for number, (a, b) in enumerate(_SYMMETRIC):
+            basis = np.zeros((3, 3))
+            basis[a, b] = basis[b, a] = 1.0
+            inside = keep @ basis @ keep
+            columns[6:, 6 + number] = [inside[c, d] for c, d in _SYMMETRIC]
+    directions, sizes, _ = np.linalg.svd(columns)
+    directions = directions[:, sizes > 1e-9]
+    return torch.from_numpy(directions @ directions.T)

@@ -13,7 +13,8 @@ Reference: Francois, Maillard, Oppenheim, Pallud, Bloch, Gori, Glaunes, Weighted
 Different Topologies, WBIR 2022 (paper 02). Differs from the paper in: 3D; the cost of the whole path instead of the initial norm
 (no invariant while M_t changes); the factor (rho / mu)^2 of |v|_V^2 kept; means in mm, so that settings mean the same at every
 resolution; L-BFGS (Adadelta is there); LNCC as another data term; several Gaussians as kernel; template and z are read through the
-composed map instead of being resampled at every step. The paper gives no parameter: the defaults are ours.
+composed map instead of being resampled at every step; the lesion's own grey values count on the finest level only (see
+`_data_term`); paths that fold are refused. The paper gives no parameter: the defaults are ours.
 """
 
 from __future__ import annotations
@@ -56,12 +57,12 @@ class TumourWmConfig(Config):
     regularisation: float = limited(
         1e-5, 0.0, 10.0, "lambda: cost of the geodesic against the data term (images scaled to 0..1)", "", advanced=False
     )
-    rho: float = limited(30.0, 0.01, 1e4, "rho: cost of added intensity against deformation; not used by the deforming variants")
+    rho: float = limited(50.0, 0.01, 1e4, "rho: cost of added intensity against deformation; not used by the deforming variants")
     mu: float = limited(1.0, 0.001, 100.0, "mu: intensity added per unit of the residual; not used by the deforming variants")
     kernel_mm: float = limited(
-        6.0, 1.0, 60.0, "Width (standard deviation) of the widest Gaussian of the velocity's kernel", "mm", advanced=False
+        12.0, 1.0, 60.0, "Width (standard deviation) of the widest Gaussian of the velocity's kernel", "mm", advanced=False
     )
-    kernel_scales: int = limited(1, 1, 4, "Number of Gaussians in the kernel, each half as wide as the one before")
+    kernel_scales: int = limited(2, 1, 4, "Number of Gaussians in the kernel, each half as wide as the one before")
     steps: int = limited(10, 2, 60, "Time steps of the geodesic")
     finest_mm: float = limited(
         2.0, 0.5, 8.0, "Finest resolution used for volumes; single slices are used at half of it", "mm", advanced=False
@@ -69,6 +70,7 @@ class TumourWmConfig(Config):
     levels: int = limited(3, 1, 5, "Resolution levels, each twice as coarse as the next")
     coarse_iterations: int = limited(40, 1, 5000, "Largest number of iterations on the coarser levels")
     fine_iterations: int = limited(20, 1, 5000, "Largest number of iterations on the finest level")
+    anatomy_first: bool = option(True, "Weighted variants: the coarser levels match what lies outside the lesion")
     data_term: str = option("ssd", "Squared differences (paper), or local correlation", ("ssd", "lncc"))
     window_mm: float = limited(14.0, 4.0, 60.0, "Width of the local correlation's window", "mm")
     linear: str = option(
@@ -161,7 +163,7 @@ def _masks(case: LesionCase, config: TumourWmConfig, reporter: Progress) -> Mask
     """The growth of the mask, when there is one."""
     if config.variant != "weighted-evolving":
         return None
-    return growth.grow(case.lesion.data, case.spacing(1), config.steps, config.kernel_mm, partial(reporter.step, 0.5))
+    return growth.grow(case.lesion.data, case.spacing(1), config.steps, partial(reporter.step, 0.5))
 
 
 def _geodesic(level: lesion_case.CaseLevel, masks: Masks, config: TumourWmConfig) -> Geodesic:
@@ -193,7 +195,7 @@ def _descend(
         level = case.level(factor)
         shooting = _geodesic(level, masks, config)
         z = torch.zeros_like(level.template) if z is None else _enlarged(z, level.template.shape[1:])
-        data = _data_term(level, config)
+        data = _data_term(level, config, finest=factor == 1)
         settings = descent.DescentSettings(
             iterations=config.fine_iterations if factor == 1 else config.coarse_iterations,
             optimiser=config.optimiser,
@@ -211,9 +213,14 @@ def _enlarged(z: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return apply_matrices(z, (d, h, w))
 
 
-def _data_term(level: lesion_case.CaseLevel, config: TumourWmConfig) -> DataTerm:
-    """D(I_1): mean of w (I_1 - patient)^2, or of 1 - LNCC; w = 1 but for cost-function masking, where it is 0 in the lesion."""
-    weight = 1.0 - level.lesion if config.variant == "cost-function-masking" else None
+def _data_term(level: lesion_case.CaseLevel, config: TumourWmConfig, finest: bool) -> DataTerm:
+    """D(I_1): mean of w (I_1 - patient)^2, or of 1 - LNCC; w = 1, or 0 in the lesion.
+
+    The lesion is left out by cost-function masking, and by `anatomy_first` above the finest level: at z = 0 moving bright anatomy
+    into a bright lesion pays more than adding intensity there, and no later step takes it back.
+    """
+    early = config.anatomy_first and not finest and config.variant.startswith("weighted")
+    weight = 1.0 - level.lesion if early or config.variant == "cost-function-masking" else None
     target = level.fixed
     if config.data_term == "ssd":
 
