@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "RegistrationSuite" / "RegSuiteBackend")]
 
 from regsuite.dose.carry import Fraction, finer, total_on_grid  # noqa: E402
-from regsuite.io import read_image, read_labels, read_transform, write_image, write_transform  # noqa: E402
+from regsuite.io import read_image, read_labels, read_transform, write_image, write_landmarks, write_transform  # noqa: E402
 from regsuite.phantoms import make_phantom  # noqa: E402
 from regsuite.phantoms.person import LABELS  # noqa: E402
 from regsuite.pipeline.dose import DoseRequest, run_dose  # noqa: E402
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--programs", nargs="+", default=["ours", "greedy", "demons"])
     parser.add_argument("--fractions", type=int, default=1)
     parser.add_argument("--samples", type=int, default=50)
+    parser.add_argument("--recalibrate", action="store_true", help="scale sigma by the factor that fits the phantom's landmarks")
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--results", type=Path, default=Path(__file__).with_name("COVERAGE.md"))
     args = parser.parse_args()
@@ -74,7 +75,9 @@ def make_case(here: Path, seed: int, fractions: int) -> None:
     for name, image in phantom.images.items():
         if name != "planned_target":
             write_image(image, here / f"{name}.nrrd")
+    write_landmarks(phantom.fixed_landmarks, here / "landmarks.csv")
     for name, transform in phantom.maps.items():
+        write_landmarks(transform.map_points(phantom.fixed_landmarks), here / f"{name.removesuffix('_transform')}_landmarks.csv")
         write_transform(transform, here / f"{name.removesuffix('_transform')}_true.nrrd", phantom.fixed.grid)
     write_image(phantom.images["planned_target"], here / "planned_target.nrrd")
 
@@ -87,10 +90,13 @@ def cover(here: Path, program: str, args: argparse.Namespace) -> list[Cover]:
         name = f"fraction_{number:02d}"
         field = work / f"{name}_field.nrrd"
         make_field(here, field, name, program, args.peers_python)
-        if not (work / name / "sigma.nrrd").exists():
+        found = work / (f"{name}-recalibrated" if args.recalibrate else name)
+        if not (found / "sigma.nrrd").exists():
             pair = (str(here / "fixed.nrrd"), str(here / f"{name}.nrrd"))
-            run_uncertainty(UncertaintyRequest(*pair, str(field), str(work / name), samples=0))
-        rows.append((str(here / f"{name}_dose.nrrd"), str(field), str(work / name / "sigma.nrrd")))
+            marks = (str(here / "landmarks.csv"), str(here / f"{name}_landmarks.csv")) if args.recalibrate else (None, None)
+            request = UncertaintyRequest(*pair, str(field), str(found), 0, False, *marks, recalibrate=args.recalibrate)
+            run_uncertainty(request)
+        rows.append((str(here / f"{name}_dose.nrrd"), str(field), str(found / "sigma.nrrd")))
     further = None
     if len(rows) > 1:
         further = work / "fractions.csv"
@@ -150,7 +156,7 @@ def compare(here: Path, out: Path, fractions: int) -> list[Cover]:
 
 def page(found: dict[str, dict[int, list[Cover]]], args: argparse.Namespace) -> str:
     """COVERAGE.md as text."""
-    facts = json.dumps({"seeds": args.seeds, "fractions": args.fractions, "samples": args.samples})
+    facts = json.dumps({"seeds": args.seeds, "fractions": args.fractions, "samples": args.samples, "recalibrate": args.recalibrate})
     lines = ["# True dose inside the 5-95 % band", "", f"Made by `python Testing/bench/dose/coverage.py -o FOLDER`: {facts}.", ""]
     lines += ["% of each structure's volume; in brackets: where truth or band pass 1 Gy. Last: all seeds together.", ""]
     for program, seeds in found.items():

@@ -245,3 +245,12 @@ def test_structure_sets(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no DICOM file or a damaged one"):
         (tmp_path / "x.dcm").write_bytes(b"nothing")
         read_structure_set(tmp_path / "x.dcm")
+
+
+@pytest.mark.parametrize(("numbers", "found"), [(["1", "2", "3", "4"], "found 4"), (["1", "nan", "3"], "found 3")])
+def test_a_damaged_contour_is_named(tmp_path: Path, numbers: list[str], found: str) -> None:
+    path = rt_files.structure_set(tmp_path / "rs.dcm", {"Ball": shapes.sphere_contours(9.0)})
+    data = pydicom.dcmread(path)
+    data.ROIContourSequence[0].ContourSequence[1][0x3006, 0x0050]._value = numbers
+    with pytest.raises(InputError, match=f"damaged contour in 'Ball'.*{found}"):
+        read_structure_set(save(tmp_path / "bad.dcm", data))

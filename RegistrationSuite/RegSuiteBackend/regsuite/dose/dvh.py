@@ -13,6 +13,8 @@ from regsuite.ops.sampling import PointMap, sample_index
 
 BINS = 5000
 LEAST_POINTS = 400_000
+MOST_POINTS = 800_000
+"""Of a nominal histogram; more change D95, the mean and the like by less than 0.02 %."""
 MOST_REPEATS = 64
 _CHUNK = 2_000_000
 _PLASTIC = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)  # the additive recurrence that fills a cube most evenly
@@ -56,29 +58,36 @@ class Samples:
 
 def structure_samples(occupancy: Image, most: int | None = None, least: int = LEAST_POINTS) -> Iterator[Samples]:
     """Points spread evenly in the filled cells, in chunks. Small structures get several per cell (at least `least` in all, up to
-    MOST_REPEATS each); `most` thins large ones out evenly. The same points every time.
+    MOST_REPEATS each); `most` thins large ones out evenly. Their volumes add up to the structure's. The same points every time.
     """
-    share = occupancy.data[0]
-    filled = torch.nonzero(share.reshape(-1) > 0)[:, 0]
+    for index, volumes in _samples_in_cells(occupancy, most, least):
+        yield Samples(occupancy.grid.index_to_world(index), volumes)
+
+
+def _samples_in_cells(occupancy: Image, most: int | None, least: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The same as continuous indices (N, 3) of the occupancy's grid, float64, and volumes (N,) mm^3."""
+    share = occupancy.data[0].reshape(-1)
+    filled = torch.nonzero(share > 0)[:, 0]
     step = 1 if most is None else max(1, -(-len(filled) // most))
+    scale = occupancy.grid.voxel_volume
     if step > 1:  # evenly, but not on a lattice: the recurrence below picks the offset in each run of `step` cells
+        whole = float(share.sum(dtype=torch.float64))
         start = torch.arange(0, len(filled), step)
         offset = (torch.frac(torch.arange(len(start), dtype=torch.float64) * 0.6180339887498949) * step).long()
-        scale = len(filled) / len(start)
         filled = filled[(start + offset).clamp(max=len(filled) - 1)]
-    else:
-        scale = 1.0
+        scale *= whole / float(share[filled].sum(dtype=torch.float64))
     repeats = min(MOST_REPEATS, max(1, -(-min(least, most or least) // max(len(filled), 1))))
-    grid = occupancy.grid
+    _, h, w = occupancy.grid.shape
     number = 0
     for part in filled.split(max(1, _CHUNK // repeats)):
-        volumes = (share.reshape(-1)[part].double() * (grid.voxel_volume * scale / repeats)).repeat(repeats)
-        _, h, w = grid.shape
-        index = torch.stack([part % w, part // w % h, part // (w * h)], dim=1).double().repeat(repeats, 1)
-        line = torch.arange(number, number + len(index), dtype=torch.float64)[:, None]
-        number += len(index)
-        index += torch.frac(line * torch.tensor(_PLASTIC, dtype=torch.float64)) - 0.5
-        yield Samples(grid.index_to_world(index), volumes)
+        volumes = (share[part].double() * (scale / repeats)).repeat(repeats)
+        index = torch.empty(len(volumes), 3, dtype=torch.float64)
+        line = torch.arange(number, number + len(volumes), dtype=torch.float64)
+        number += len(volumes)
+        for axis, cell in enumerate((part % w, part // w % h, part // (w * h))):
+            torch.frac(line * _PLASTIC[axis], out=index[:, axis])
+            index[:, axis].view(repeats, -1).add_(cell.double() - 0.5)
+        yield index, volumes
 
 
 def sample_dose(dose: Image, points: torch.Tensor, mapping: PointMap | None = None) -> torch.Tensor:
@@ -110,13 +119,18 @@ def structure_histogram(
     dose: Image,
     occupancy: Image,
     mapping: PointMap | None = None,
-    most: int | None = None,
+    most: int | None = MOST_POINTS,
     tick: Callable[[], object] = lambda: None,
 ) -> Histogram:
     """DVH of one structure in `dose` (Gy), seen through `mapping` (points of the structure -> points of the dose) when given."""
     doses, volumes = [], []
-    for samples in structure_samples(occupancy, most):
-        doses.append(sample_dose(dose, samples.points, mapping))
-        volumes.append(samples.volumes)
+    direct = torch.from_numpy(dose.grid.inverse_affine() @ occupancy.grid.affine)  # cell -> dose voxel, when nothing lies between
+    for index, share in _samples_in_cells(occupancy, most, LEAST_POINTS):
+        if mapping is None:
+            at = torch.addmm(direct[:3, 3], index, direct[:3, :3].T).float()
+            doses.append(sample_index(dose.data, at, "linear", fill=0.0)[0])
+        else:
+            doses.append(sample_dose(dose, occupancy.grid.index_to_world(index), mapping))
+        volumes.append(share)
         tick()
     return histogram(torch.cat(doses), torch.cat(volumes))

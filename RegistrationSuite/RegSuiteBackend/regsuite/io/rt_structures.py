@@ -66,16 +66,28 @@ def read_structure_set(path: str | os.PathLike[str]) -> StructureSet:
     return StructureSet(regions, next(iter(uids), None), data)
 
 
+def _numbers(contour: Any) -> np.ndarray | None:
+    """Contour Data, None when it is no list of numbers. pydicom would make an object of each of a million numbers."""
+    if "ContourData" not in contour:
+        return np.empty(0)
+    value = contour.get_item("ContourData").value
+    try:
+        return np.array(value.split(b"\\") if isinstance(value, bytes) else value or [], dtype=np.float64)
+    except ValueError:
+        return None
+
+
 def _region(name: str, item: Any, path: Path) -> ContourSet:
     closed: list[np.ndarray] = []
     other: dict[str, int] = {}
     thickness = None
     for contour in (item.get("ContourSequence") if item is not None else None) or []:
         kind = str(contour.get("ContourGeometricType", "") or "no type")
-        numbers = np.array(contour.get("ContourData") or [], dtype=np.float64)
-        if numbers.size % 3 or not np.isfinite(numbers).all():
+        numbers = _numbers(contour)
+        if numbers is None or numbers.size % 3 or not np.isfinite(numbers).all():
+            found = "other text" if numbers is None else numbers.size
             raise InputError(
-                f"The RTSTRUCT '{path}' has a damaged contour in '{name}': expected triples of numbers, found {numbers.size}."
+                f"The RTSTRUCT '{path}' has a damaged contour in '{name}': expected triples of numbers, found {found}."
             )
         points = frames.flip_points(torch.from_numpy(numbers.reshape(-1, 3))).numpy()
         if kind not in _CLOSED or len(points) < 3:
