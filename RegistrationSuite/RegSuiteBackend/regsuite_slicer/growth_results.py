@@ -222,6 +222,7 @@ def _playback(read: _Files, made: _Made) -> Any:
         for age, volume in zip(read.ages, volumes, strict=True):
             sequence.SetDataNodeAtValue(_loose_volume(name, volume), f"{age:.3f}")
         browser.AddSynchronizedSequenceNodeID(sequence.GetID())
+        browser.SetOverwriteProxyName(sequence, False)  # else the node's name changes with every picture
         sequences.append(sequence)
     browser.SetPlaybackRateFps(6.0)
     browser.SelectFirstItem()

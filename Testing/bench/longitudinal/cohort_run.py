@@ -69,7 +69,8 @@ def write_bids(root: Path, subjects: int, size: tuple[int, ...]) -> None:
 
 def command(data: Path, out: Path, *extra: str) -> list[str]:
     """What a user types."""
-    return [sys.executable, "-m", "regsuite.cli", "longitudinal", str(data), "-o", str(out), "--preset", "Preview", *extra]
+    words = [sys.executable, "-m", "regsuite.cli", "longitudinal", str(data), "-o", str(out)]
+    return [*words, "--preset", "Preview", "--no-bias", *extra]
 
 
 class Watch(threading.Thread):

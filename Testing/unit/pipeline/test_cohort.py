@@ -10,7 +10,7 @@ import pytest
 from cohort_data import write_bids
 from regsuite.errors import InputError
 from regsuite.pipeline.bids import sessions_of, subjects_of
-from regsuite.pipeline.cohort import CohortRequest, run_cohort
+from regsuite.pipeline.cohort import CohortRequest, _publish, run_cohort
 
 STEPS = {"preset": "Preview", "bias": False}
 
@@ -46,6 +46,17 @@ def test_a_corrupt_scan_is_told_and_a_second_run_gives_the_same_bytes(dataset: P
     assert digest(out) == before
     with pytest.raises(InputError, match="other settings"):
         run_cohort(CohortRequest(str(dataset), str(out), workers=1, steps={"preset": "Default"}))
+
+
+def test_a_subject_that_another_worker_finished_meanwhile_is_kept(tmp_path: Path) -> None:
+    for folder in (tmp_path / ".work" / "sub-a", tmp_path / "sub-a"):
+        folder.mkdir(parents=True)
+        (folder / "sub-a_report.json").write_text(folder.parent.name)
+    _publish(tmp_path / ".work" / "sub-a", tmp_path, "sub-a")
+    assert (tmp_path / "sub-a" / "sub-a_report.json").read_text() == tmp_path.name
+    (tmp_path / "sub-a" / "sub-a_report.json").rename(tmp_path / "sub-a" / "note.txt")
+    with pytest.raises(OSError):
+        _publish(tmp_path / ".work" / "sub-a", tmp_path, "sub-a")
 
 
 def test_what_is_no_dataset_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def process_subject(bids: str, out: str, subject: str, steps: dict[str, Any]) ->
         run_longitudinal(LongitudinalRequest(images, ages, str(work / "raw"), fields=True, **extra))
         _arrange(work, subject, [s.name for s in sessions])
         shutil.rmtree(work / "raw")
-        os.replace(work, Path(out) / subject)
+        _publish(work, Path(out), subject)
     except InputError as error:
         return _without(bids, str(error))
     except Exception as error:  # one subject never stops the rest
@@ -123,6 +123,15 @@ def process_subject(bids: str, out: str, subject: str, steps: dict[str, Any]) ->
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return ""
+
+
+def _publish(work: Path, out: Path, subject: str) -> None:
+    """Move a finished subject to its place; one that a worker of an interrupted run has finished meanwhile is as good."""
+    try:
+        os.replace(work, out / subject)
+    except OSError:
+        if not _done(out, subject):
+            raise
 
 
 def _without(folder: str, text: str) -> str:
