@@ -105,6 +105,7 @@ def process_subject(bids: str, out: str, subject: str, steps: dict[str, Any]) ->
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     work = Path(out) / _WORK / subject
     shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)  # what a killed run leaves behind lies in here, and goes with the next run
     try:
         sessions = sessions_of(Path(bids), subject)
         marked = next((n for n, s in enumerate(sessions) if s.dseg is not None), None)

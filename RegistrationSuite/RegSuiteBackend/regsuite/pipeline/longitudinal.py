@@ -38,9 +38,9 @@ REPORT, TEMPLATE, VOLUMES, GROWTH, CURVES, OVERVIEW, FRAMES = (
 )  # fmt: skip
 _FIELD_MM = 3.0  # nodes of a displacement volume on a scan's box
 PRESETS = {  # intra-subject growth is smooth: stronger smoothness than between subjects (ours, tuned on the growth phantom)
-    "Preview": GroupSettings(finest_mm=3.0, levels=2, smoothness=40.0, steep_gradient=1.0),
-    "Default": GroupSettings(finest_mm=1.5, levels=3, smoothness=40.0, steep_gradient=1.0),
-    "Best": GroupSettings(finest_mm=1.0, levels=3, sweeps=3, smoothness=40.0, steep_gradient=1.0),
+    "Preview": GroupSettings(finest_mm=3.0, levels=2, smoothness=20.0, steep_gradient=1.0),
+    "Default": GroupSettings(finest_mm=1.5, levels=3, smoothness=20.0, steep_gradient=1.0),
+    "Best": GroupSettings(finest_mm=1.0, levels=3, sweeps=3, smoothness=20.0, steep_gradient=1.0),
 }
 
 
