@@ -6,20 +6,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from screenshots import ROOT, titled  # sets up the headless application
 
 from harness import panel, views  # isort: skip
 
 import lung_case
+import numpy as np
 import SampleData
 import slicer
 
 PIXELS = (430, 430)
 
 
-def shot(view: views.SliceView, title: str) -> object:
+def shot(view: views.SliceView, title: str, legend: Any) -> np.ndarray:
     """The red view."""
+    legend.Modified()  # the headless view does not notice by itself that the layers changed
     view.fit()
     return titled(view.render(), title)
 
@@ -37,12 +40,11 @@ def main(out: Path) -> None:
     panel.wait_until(lambda: opened.widget.run is None, 1800)
     print(ui.statusLabel.text)
     legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(opened.widget.parameters.outputVolume)
-    legend.Modified()  # the headless view does not notice by itself that the layers changed
-    pictures = [shot(view, "Map")]
+    pictures = [shot(view, "Map", legend)]
     ui.slicesTable.setCurrentCell(2, 0)
     for button in (ui.showRealButton, ui.showEmulatedButton, ui.showDifferenceButton):
         panel.click(button)
-        pictures.append(shot(view, button.text))
+        pictures.append(shot(view, button.text, legend))
     panel.photograph_with_views(opened, pictures, out / "slices.png")
     opened.close()
     lung_case.close_shared_pool()

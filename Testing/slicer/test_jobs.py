@@ -17,8 +17,10 @@ from harness import app, panel
 
 app.start()
 
-from regsuite_slicer.job import JobCancelled, JobError, JobState, Progress  # noqa: E402
+import qt  # noqa: E402
+from regsuite_slicer.job import Job, JobCancelled, JobError, JobState, Progress  # noqa: E402
 from regsuite_slicer.jobs import WorkerPool  # noqa: E402
+from regsuite_slicer.worker_process import Worker  # noqa: E402
 
 HERE = Path(__file__).parent
 BACKEND = HERE.parents[1] / "RegistrationSuite" / "RegSuiteBackend"
@@ -173,6 +175,40 @@ def test_a_program_that_is_not_there_is_a_message() -> None:
     job, heard = run(pool)
     assert job.error.kind == "start" and "could not be started" in str(job.error)
     assert len(heard.ends) == 1 and pool.workers == ()
+
+
+class Nobody:
+    """An owner of workers that does nothing."""
+
+    def free(self, worker: Worker) -> None: ...
+
+    def forget(self, worker: Worker) -> None: ...
+
+
+def test_a_start_that_fails_at_once_is_a_message_too() -> None:
+    """As on Windows, where the failure is told before the worker has a job."""
+    worker = Worker(["no-such-program-anywhere"], Nobody())
+    panel.wait_until(lambda: worker._failure is not None, 10)
+    heard = Heard()
+    job = Job({"command": "register"}, heard.callbacks())
+    worker.run(job)
+    assert not job.ended, "the listeners are called from the event loop"
+    panel.wait_until(lambda: job.ended, 10)
+    assert job.error.kind == "start" and len(heard.ends) == 1
+
+
+def test_last_words_that_a_listener_cannot_bear_still_end_the_job() -> None:
+    def fail(_: Any) -> None:
+        raise KeyError("listener")
+
+    worker, ends = Worker(["no-such-program-anywhere"], Nobody()), []
+    job = Job({"command": "register"}, {"on_progress": fail, "on_failed": ends.append})
+    panel.wait_until(lambda: worker._failure is not None, 10)
+    worker.job, job._worker, worker._number, worker._failure = job, worker, 1, None
+    worker._buffer = b'{"type": "progress", "job": 1, "fraction": 0.5, "stage": "a", "detail": ""}\n'
+    with pytest.raises(KeyError):
+        worker._finished(3, qt.QProcess.NormalExit)
+    assert job.ended and len(ends) == 1
 
 
 def test_killed_at_a_random_moment_there_is_always_a_message(pools: Any) -> None:

@@ -16,7 +16,7 @@ app.start()
 import lung_case  # noqa: E402
 import slicer  # noqa: E402
 from regsuite_slicer import nodes, slice_results  # noqa: E402
-from regsuite_slicer.arrays import VolumeData  # noqa: E402
+from regsuite_slicer.arrays import VolumeData, write_nrrd  # noqa: E402
 from regsuite_slicer.sample_data import load_slice_phantom  # noqa: E402
 
 MODULE = lung_case.SUITE / "SliceToVolume" / "SliceToVolume.py"
@@ -144,6 +144,34 @@ def test_segments_of_one_name_get_one_number(scene: Any, tmp_path: Path) -> None
     assert nodes.export_labels(made["slice"], grid, tmp_path / "b.nrrd").values[0, 1, 11] == 2
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
     assert nodes.numbers_like(made["slice"], other) is None and nodes.numbers_like(made["slice"], None) is None
+
+
+def _ids() -> set[str]:
+    scene = slicer.mrmlScene
+    return {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
+
+
+def test_a_map_that_was_deleted_meanwhile_is_made_anew(scene: Any, tmp_path: Path) -> None:
+    """And nothing of a damaged folder reaches the scene."""
+    values = np.random.default_rng(0).uniform(200.0, 1500.0, (1, 8, 8)).astype(np.float32)
+    for name in ("slice_01_placed", "slice_01_emulated", "quantitative"):
+        write_nrrd(VolumeData(values, np.eye(4)), tmp_path / f"{name}.nrrd")
+    matrix = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "given")
+    nodes.export_transform(matrix, tmp_path / "slice_01.h5")
+    row = {"slot": 1, "reversed": False, "shift_mm": 1.0, "turn_deg": 2.0, "confidence": 0.7, "level": "good"}
+    report = {"metrics": {}, "verdict": {"headline": "Good: a test.", "reasons": []}, "slices": [row], "regions": [{"label": 1}]}
+    chosen = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "map")
+    before = _ids()
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(KeyError):
+        slice_results.apply_slices(slice_results.SliceNodes(None, (), chosen), tmp_path)
+    assert _ids() == before and chosen.GetImageData() is None
+    (tmp_path / "report.json").write_text(json.dumps({**report, "regions": []}))
+    slicer.mrmlScene.RemoveNode(chosen)
+    made = slice_results.apply_slices(slice_results.SliceNodes(None, (), chosen), tmp_path)
+    assert made.quantitative is not chosen and made.quantitative.GetScene() is not None
+    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(made.quantitative)
+    assert legend.GetLabelFormat() == "%.0f"
 
 
 def test_the_difference_knows_no_contrast() -> None:

@@ -23,6 +23,7 @@ REPORT_ATTRIBUTE = "RegistrationSuite.Report"
 """Attribute of the verdict table: the whole report as JSON, saved with the scene."""
 JACOBIAN_RANGE = (0.0, 2.0)
 _HIDDEN_BELOW = 0.01  # of the range of a displacement map
+_WHOLE_FROM = 20.0  # width of a window whose legend needs no fractions; two digits of a T1 in ms would be 1.4e+03
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,7 @@ def colours(tag: str, name: str, anchors: tuple[tuple[float, float, float], ...]
 
 
 def show_as_map(node: Any, colour_id: str, window: tuple[float, float], unit: str) -> None:
-    """Colours, a fixed window and a colour legend (shown with the volume)."""
+    """Colours, a fixed window and a colour legend (shown with the volume), in whole numbers where the window is wide."""
     import slicer
 
     display = node.GetDisplayNode()
@@ -302,7 +303,7 @@ def show_as_map(node: Any, colour_id: str, window: tuple[float, float], unit: st
     display.SetWindowLevelMinMax(*window)
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
     legend.SetTitleText(unit)
-    legend.SetLabelFormat("%.2g")
+    legend.SetLabelFormat("%.0f" if window[1] - window[0] >= _WHOLE_FROM else "%.2g")
     legend.SetVisibility(True)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from regsuite_slicer import nodes, results, views
 from regsuite_slicer.arrays import VolumeData, ijk_to_ras
+from regsuite_slicer.logic_base import in_scene
 
 ROLES = {name: f"RegistrationSuite.{name.capitalize()}" for name in ("placed", "emulated", "difference")}
 """Reference roles of the table of slices: the n-th node of each belongs to its n-th row."""
@@ -80,9 +81,10 @@ def apply_slices(outputs: SliceNodes, folder: str | Path) -> SlicesInScene:
         for what, items in shown.items():
             for item in items:
                 slices_table.AddNodeReferenceID(ROLES[what], item.GetID())
-        target = outputs.quantitative or _new("vtkMRMLScalarVolumeNode", "Quantitative map", made)
-        _place_map(nodes.set_volume(target, quantitative), placed)
         regions = _regions(report, nodes.segment_names(outputs.regions), made)
+        chosen = outputs.quantitative if in_scene(outputs.quantitative) else None  # it may have been deleted meanwhile
+        target = chosen or _new("vtkMRMLScalarVolumeNode", "Quantitative map", made)
+        _place_map(nodes.set_volume(target, quantitative), placed)
     except Exception:
         for item in reversed(made):
             views.remove_node(item)

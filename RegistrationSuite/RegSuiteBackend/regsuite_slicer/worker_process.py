@@ -76,6 +76,9 @@ class Worker:
         self.job, job._worker = job, self
         job.log.extend(self._tail)
         self._tail.clear()
+        if self.process.state() == qt.QProcess.NotRunning:  # Windows tells of a failed start within start()
+            qt.QTimer.singleShot(0, lambda: self._gone(self._failure or _death(0, True, self._ready, job.log)))
+            return
         self._send({**job.request, "job": self._number})
 
     def stop_job(self) -> None:
@@ -169,13 +172,16 @@ class Worker:
 
     def _error(self, error: Any) -> None:
         if error == qt.QProcess.FailedToStart:
-            self._gone(JobError(f"The registration process could not be started: {self.process.errorString()}.", "start"))
+            self._failure = JobError(f"The registration process could not be started: {self.process.errorString()}.", "start")
+            self._gone(self._failure)
 
     def _finished(self, code: int, status: Any) -> None:
-        self._read_errors()
-        self._read()
-        crashed = status != qt.QProcess.NormalExit
-        self._gone(self._failure or _death(code, crashed, self._ready, self.job.log if self.job else ()))
+        try:
+            self._read_errors()
+            self._read()
+        finally:  # a listener that fails must not leave a job that never ends
+            crashed = status != qt.QProcess.NormalExit
+            self._gone(self._failure or _death(code, crashed, self._ready, self.job.log if self.job else ()))
 
     def _gone(self, error: JobError) -> None:
         self._timer.stop()

@@ -291,11 +291,13 @@ def known(path: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure what was asked for and is not yet known; print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="part of the names of the rows")
+    parser.add_argument("--only", default="", help="a row, or part of the names of rows")
     parser.add_argument("--seeds", type=int, default=0, help="seeds of each row; default: as many as the row says")
     parser.add_argument("--out", type=Path, default=Path("slices.jsonl"), help="one line per finished case; a later run goes on")
     arguments = parser.parse_args()
     rows = {name: row for name, row in ROWS.items() if arguments.only in name and _there(name)}
+    if arguments.only in rows:
+        rows = {arguments.only: rows[arguments.only]}
     done = {(item["row"], item["seed"]) for item in known(arguments.out)}
     plan = [(name, seed) for name, (_, count) in rows.items() for seed in range(arguments.seeds or count)]
     for name, seed in sorted(plan, key=lambda item: item[1] / rows[item[0]][1]):  # all rows grow alike
