@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -55,21 +57,35 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--only", choices=("dvh", "samples"), help="run one part; the other's figures are those kept in the folder")
     parser.add_argument("--results", type=Path, default=Path(__file__).with_name("SPEED.md"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    tool, kept = [sys.executable, "-m", "regsuite.cli"], args.out / "costs.json"
+    costs = {name: [Cost(*c) for c in items] for name, items in json.loads(kept.read_text()).items()} if kept.exists() else {}
+    if args.only != "samples":
+        costs |= dvh_costs(args, tool)
+        kept.write_text(json.dumps({name: [dataclasses.astuple(c) for c in items] for name, items in costs.items()}))
+    if args.only != "dvh":
+        shutil.rmtree(args.out / "sampled", ignore_errors=True)
+        costs["samples"] = [run([*tool, *sample_case(args.out / "samples"), "-o", str(args.out / "sampled"), "-q"])]
+        kept.write_text(json.dumps({name: [dataclasses.astuple(c) for c in items] for name, items in costs.items()}))
+    peer = json.loads((args.out / "peer.json").read_text())
+    args.results.write_text(page(costs, peer, args.out / "contours-0"), encoding="utf-8")
+
+
+def dvh_costs(args: argparse.Namespace, tool: list[str]) -> dict[str, list[Cost]]:
+    """Ours from contours and from labels, and the peer, in turn: the machine's load is shared by all."""
     dose, structures, labels = dvh_case(args.out / "dvh")
-    tool = [sys.executable, "-m", "regsuite.cli"]
     costs: dict[str, list[Cost]] = {"contours": [], "labels": [], "dicompyler-core": []}
-    for number in range(args.repeats):  # interleaved: the machine's load is shared by all
+    for number in range(args.repeats):
         for name, source in (("contours", structures), ("labels", labels)):
             out = args.out / f"{name}-{number}"
+            shutil.rmtree(out, ignore_errors=True)
             costs[name].append(run([*tool, "dvh", str(dose), "-o", str(out), "--structures", str(source), "-q"]))
         call = [args.peers_python, "-c", PEER, str(structures), str(dose), str(args.out / "peer.json")]
         costs["dicompyler-core"].append(run(call))
-    samples = run([*tool, *sample_case(args.out / "samples"), "-o", str(args.out / "sampled"), "-q"])
-    peer = json.loads((args.out / "peer.json").read_text())
-    args.results.write_text(page(costs, samples, peer, args.out / "contours-0"), encoding="utf-8")
+    return costs
 
 
 def run(call: list[str]) -> Cost:
@@ -155,13 +171,13 @@ def sample_case(folder: Path) -> list[str]:
     return call
 
 
-def page(costs: dict[str, list[Cost]], samples: Cost, peer: dict, ours: Path) -> str:
+def page(costs: dict[str, list[Cost]], peer: dict, ours: Path) -> str:
     """SPEED.md as text."""
     best = {name: min(items, key=lambda c: c.cpu_s) for name, items in costs.items()}
     ratio = best["dicompyler-core"].cpu_s / best["contours"].cpu_s
     rows = [(f"DVH of 20 regions in 512x512x200, {n}", best[n]) for n in ("contours", "labels")]
     rows += [("the same contours, dicompyler-core", best["dicompyler-core"])]
-    rows += [("dose 256x256x96, 50 samples, 10 regions", samples)]
+    rows += [("dose 256x256x96, 50 samples, 10 regions", best["samples"])] if "samples" in best else []
     lines = [
         "# Speed and memory of DVHs and sampled doses", "",
         "Made by `python Testing/bench/dose/speed.py -o FOLDER --peers-python PYTHON`; whole processes with start, reading and",

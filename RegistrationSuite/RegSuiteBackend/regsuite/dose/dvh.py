@@ -41,11 +41,13 @@ class Histogram:
 
     def dose_at(self, volume_cc: float) -> float:
         """Gy that the hottest `volume_cc` get at least; NaN when the structure is smaller."""
-        if volume_cc > self.total_cc * (1 + 1e-9):
-            return float("nan")
-        above = np.append(np.cumsum(self.volume_cc[::-1]), [])  # from the hottest bin downwards
-        above = np.insert(above, 0, 0.0)
-        return float(np.interp(volume_cc, above, self.edges_gy[::-1]))
+        return float(self.doses_at(np.array([volume_cc]))[0])
+
+    def doses_at(self, volumes_cc: np.ndarray) -> np.ndarray:
+        """The same for many volumes (N,) -> (N,)."""
+        above = np.insert(np.cumsum(self.volume_cc[::-1]), 0, 0.0)  # from the hottest bin downwards
+        doses = np.interp(volumes_cc, above, self.edges_gy[::-1])
+        return np.where(volumes_cc > above[-1] * (1 + 1e-9), np.nan, doses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,11 @@ def _samples_in_cells(occupancy: Image, most: int | None, least: int) -> Iterato
         yield index, volumes
 
 
+def _last_index(grid: Grid) -> torch.Tensor:
+    """(i, j, k) of the last cell."""
+    return torch.tensor(grid.shape[::-1]) - 1
+
+
 def sample_dose(dose: Image, points: torch.Tensor, mapping: PointMap | None = None) -> torch.Tensor:
     """(N,) Gy at points (N, 3) RAS mm, at mapping(points) when given; trilinear; 0 beyond the dose grid."""
     points = points if mapping is None else mapping.map_points(points)
@@ -98,6 +105,9 @@ def sample_dose(dose: Image, points: torch.Tensor, mapping: PointMap | None = No
 
 def outside_share(grid: Grid, occupancy: Image) -> float:
     """Share of the structure's volume that lies beyond `grid` (half a voxel of margin allowed)."""
+    corners = occupancy.grid.index_to_world((torch.cartesian_prod(*3 * [torch.arange(2)]) * _last_index(occupancy.grid)).double())
+    if bool(grid.contains(corners).all()):
+        return 0.0
     outside = total = 0.0
     for samples in structure_samples(occupancy, most=100_000, least=0):
         inside = grid.contains(samples.points)

@@ -102,8 +102,9 @@ def cumulative(nominal: Histogram, samples: Sequence[Histogram] = (), steps: int
     """
     top = max(h.edges_gy[-1] for h in (nominal, *samples))
     shares = np.linspace(0.0, 1.0, steps + 1)
-    doses = [*np.linspace(0.0, top, steps + 1), *(nominal.dose_at(s * nominal.total_cc) for s in shares)]
-    doses += [h.dose_at(s * h.total_cc) for h in samples for s in (0.02, 0.05, 0.5, 0.95, 0.98)]
+    doses = [*np.linspace(0.0, top, steps + 1), *nominal.doses_at(shares * nominal.total_cc)]
+    marks = np.array([0.02, 0.05, 0.5, 0.95, 0.98])
+    doses += [dose for h in samples for dose in h.doses_at(marks * h.total_cc)]
     at = np.unique(np.round(doses, 4))
     percent = [100.0 * h.volume_at(at) / h.total_cc for h in (nominal, *samples)]
     return _curve(at, percent)
