@@ -63,7 +63,7 @@ def test_click_through_to_the_result(opened: panel.Panel, photo_dir: Path) -> No
         opened.widget._controls["slices-qmri"].widgets[f"slicesQmri.{name}"].value = value
 
     panel.click(ui.applyButton)
-    panel.wait_until(lambda: opened.widget.run is None, 400, "the slices to be placed")
+    panel.wait_until(lambda: opened.widget.run is None, 1200, "the slices to be placed")
     _check_outputs(opened, volume, slices, before)
     _look(opened, view, photo_dir)
     assert opened.logic.missing({"volume": volume, "slices": [volume]}, slice_results.SliceNodes(volume, ())) != ""

@@ -294,6 +294,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a row, or part of the names of rows")
     parser.add_argument("--seeds", type=int, default=0, help="seeds of each row; default: as many as the row says")
     parser.add_argument("--out", type=Path, default=Path("slices.jsonl"), help="one line per finished case; a later run goes on")
+    parser.add_argument("--table", action="store_true", help="print what is known and measure nothing")
     arguments = parser.parse_args()
     rows = {name: row for name, row in ROWS.items() if arguments.only in name and _there(name)}
     if arguments.only in rows:
@@ -301,7 +302,7 @@ def main() -> None:
     done = {(item["row"], item["seed"]) for item in known(arguments.out)}
     plan = [(name, seed) for name, (_, count) in rows.items() for seed in range(arguments.seeds or count)]
     for name, seed in sorted(plan, key=lambda item: item[1] / rows[item[0]][1]):  # all rows grow alike
-        if (name, seed) not in done:
+        if (name, seed) not in done and not arguments.table:
             item = measure(name, rows[name][0], seed)
             with arguments.out.open("a") as stream:
                 stream.write(json.dumps(item) + "\n")
@@ -312,6 +313,8 @@ def main() -> None:
         mine = [item for item in found if item["row"] == name]
         if mine:
             print(line(name, mine))
+    if arguments.table:
+        return
     if arguments.only in "values":
         values(arguments.seeds or 5)
     if arguments.only in "speed":
