@@ -87,4 +87,9 @@ def _rows(node: Any) -> list[tuple[str, ...]]:
     if table is None or table.GetColumnByName("Structure") is None:
         return []
     columns = [table.GetColumnByName(name) for name in ("Structure", *_SHOWN)]
-    return [tuple(c.GetValue(n).replace(" (", "\n(") for c in columns) for n in range(table.GetNumberOfRows())]
+    return [(columns[0].GetValue(n), *(_narrow(c.GetValue(n)) for c in columns[1:])) for n in range(table.GetNumberOfRows())]
+
+
+def _narrow(cell: str) -> str:
+    """ "59.67 (59.52 - 59.74)" on two lines."""
+    return cell.replace(" (", "\n").replace(" \u2013 ", "\u2013").rstrip(")")

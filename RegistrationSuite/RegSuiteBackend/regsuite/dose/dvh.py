@@ -14,7 +14,7 @@ from regsuite.ops.sampling import PointMap, sample_index
 BINS = 5000
 LEAST_POINTS = 400_000
 MOST_POINTS = 800_000
-"""Of a nominal histogram; more change D95, the mean and the like by less than 0.02 %."""
+"""Of a nominal histogram. All points instead change means by 0.03 % at most, D2cc of a lung of two litres by 0.2 %."""
 MOST_REPEATS = 64
 _CHUNK = 2_000_000
 _PLASTIC = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)  # the additive recurrence that fills a cube most evenly
