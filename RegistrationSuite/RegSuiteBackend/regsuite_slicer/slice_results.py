@@ -185,6 +185,7 @@ def _regions(report: Mapping[str, Any], names: list[str], made: list[Any]) -> An
 def _place_map(node: Any, placed: list[VolumeData]) -> None:
     """Colours over the range of the slices' values; nothing where no slice passes."""
     values = np.concatenate([item.values.ravel() for item in placed])
+    values = values[values > 0] if (values > 0).any() else values  # what is 0 or less is not shown
     low, high = (float(v) for v in np.percentile(values, (2, 98)))
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
