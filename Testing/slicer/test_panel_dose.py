@@ -54,7 +54,7 @@ def test_from_a_dose_to_bands(opened: panel.Panel, files: Path, photo_dir: Path)
     nodes = dose_case.load(files)
     assert not opened.ui.doseCollapsibleButton.visible
     choose(opened, nodes)
-    lung_case.apply_and_wait(opened)
+    lung_case.apply_and_wait(opened, 900)
     ui, parameters = opened.ui, opened.widget.parameters
     assert parameters.carriedDose is not None, ui.statusLabel.text
     check_volumes(nodes, parameters)
