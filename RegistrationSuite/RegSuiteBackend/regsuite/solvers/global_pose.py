@@ -64,6 +64,14 @@ class GlobalPose:
     candidates: tuple[tuple[np.ndarray, float], ...]
     confidence: float
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user must know when no pose stands out."""
+        if self.confidence >= LOW_CONFIDENCE:
+            return ()
+        text = "The best pose is hardly better than its rivals: these images may not show the same thing."
+        return (f"{text} The pose that the headers give is kept where it lets them overlap.",)
+
 
 def global_pose(
     fixed: Image,

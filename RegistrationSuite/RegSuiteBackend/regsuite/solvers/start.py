@@ -51,7 +51,7 @@ def initialise(
         found = global_pose(
             fixed, moving, settings=pose, fixed_mask=fixed_mask, moving_mask=moving_mask, seed=seed, progress=progress
         )
-        return found.matrix, []
+        return found.matrix, list(found.warnings)
     if policy == "centre":
         return centring(fixed, moving), []
     if policy in ("mass", "moments"):

@@ -93,6 +93,8 @@ def register(
                 matrix = _refined(target, source, masks, found.matrix, config, seed, reporter)
             found = replace(found, matrix=matrix, candidates=((matrix, found.candidates[0][1]), *found.candidates[1:]))
     candidates = tuple(Candidate(AffineTransform(matrix), score) for matrix, score in found.candidates)
+    apart = "The images do not overlap in world space; their places were ignored and every translation was tried."
+    warnings = (apart, *found.warnings) if boxes.overlap_fraction(fixed, moving) <= 0.0 else found.warnings
     history: list[dict[str, Any]] = [
         {"stage": "pose", "level": "candidate", "iteration": n, "energy": -score} for n, (_, score) in enumerate(found.candidates)
     ]
@@ -104,20 +106,10 @@ def register(
         dict(reporter.timings_s),
         str(where),
         seed,
-        _warnings(boxes.overlap_fraction(fixed, moving), found.confidence),
+        warnings,
         candidates=candidates,
         confidence=found.confidence,
     )
-
-
-def _warnings(overlap: float, confidence: float) -> tuple[str, ...]:
-    warnings = []
-    if overlap <= 0.0:
-        warnings.append("The images do not overlap in world space; their places were ignored and every translation was tried.")
-    if confidence < LOW_CONFIDENCE:
-        text = "The best pose is hardly better than its rivals: these images may not show the same thing."
-        warnings.append(f"{text} The pose that the headers give is kept where it lets them overlap.")
-    return tuple(warnings)
 
 
 def _refined(
