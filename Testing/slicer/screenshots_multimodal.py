@@ -1,4 +1,4 @@
-"""Takes the picture of the panel MultimodalAlignment for the documentation: python Testing/slicer/screenshots_multimodal.py [FOLDER]
+"""The picture of the panel MultimodalAlignment for the documentation: python Testing/slicer/screenshots_multimodal.py [FOLDER]
 
 The sample data are made and aligned by clicking through the panel, and the candidates clicked; about a minute.
 """
@@ -20,7 +20,6 @@ PIXELS = (430, 430)
 
 def shot(view: views.SliceView, title: str) -> object:
     """The view, with its volumes where the transform puts them now."""
-    view.fit()
     return titled(view.render(), title)
 
 
@@ -31,7 +30,9 @@ def main(out: Path) -> None:
     fixed, moving = SampleData.press("MultimodalPhantom")
     ui.fixedVolumeSelector.setCurrentNode(fixed)
     ui.movingVolumeSelector.setCurrentNode(moving)
-    slicer.util.setSliceViewerLayers(background=fixed, foreground=moving, foregroundOpacity=0.5, fit=True)
+    moving.GetDisplayNode().SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")  # red to yellow: which is which
+    slicer.util.setSliceViewerLayers(background=fixed, foreground=moving, foregroundOpacity=0.4, fit=True)
+    view.fit()
     pictures = [shot(view, "Before")]
     panel.click(ui.applyButton)
     panel.wait_until(lambda: opened.widget.run is None, 1800)

@@ -1,4 +1,4 @@
-"""Bad input of multimodal-csngf at the command line: one sentence, exit code 2, nothing written. Places far apart are no bad input."""
+"""Bad input of multimodal-csngf at the command line: one sentence, exit code 2, nothing written. Headers far apart are fine."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ from regsuite.transforms import AffineTransform
 
 _RIVALS = 5  # ours: poses that reach the last level at least, so that the winner is compared with more than one
 _REACH_STEPS = 0.5  # ours: a refinement that moves a corner further than this, in steps of the search lattice, is not believed
+_APART = "The images do not overlap in world space; their places were ignored and every translation was tried."
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,7 @@ def register(
                 matrix = _refined(target, source, masks, found.matrix, config, seed, reporter)
             found = replace(found, matrix=matrix, candidates=((matrix, found.candidates[0][1]), *found.candidates[1:]))
     candidates = tuple(Candidate(AffineTransform(matrix), score) for matrix, score in found.candidates)
-    apart = "The images do not overlap in world space; their places were ignored and every translation was tried."
-    warnings = (apart, *found.warnings) if boxes.overlap_fraction(fixed, moving) <= 0.0 else found.warnings
+    apart = boxes.overlap_fraction(fixed, moving) <= 0.0
     history: list[dict[str, Any]] = [
         {"stage": "pose", "level": "candidate", "iteration": n, "energy": -score} for n, (_, score) in enumerate(found.candidates)
     ]
@@ -106,7 +106,7 @@ def register(
         dict(reporter.timings_s),
         str(where),
         seed,
-        warnings,
+        (*((_APART,) if apart else ()), *found.warnings),
         candidates=candidates,
         confidence=found.confidence,
     )
