@@ -3,7 +3,8 @@
     python -m Testing.bench.networks.ablation lung-mlvirnet -o RUNS [--set voxels=160 --set steps=20000 ...] [--data DIR] [--seed 0]
 
 Stopped, it goes on where it was when called again. RUNS/VARIANT is a folder of `regsuite train`; RUNS/table.md holds the last
-validation of each. For lung-mlvirnet: multi-level, the same without carried weights (Xavier), single level.
+validation of each. lung-mlvirnet: multi-level, the same without carried weights (Xavier), single level. lung-vxmpp, before
+refinement: without the heatmap, without the keypoints, with both.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from regsuite.pipeline.train import CARD, CHECKPOINT, TrainRequest, run_training
 
 VARIANTS: dict[str, dict[str, dict[str, str]]] = {
     "lung-mlvirnet": {"multi-level": {}, "multi-level, Xavier": {"carried": "false"}, "single level": {"single": "true"}},
+    "lung-vxmpp": {
+        "VoxelMorph + keypoints": {"heatmap": "false"},
+        "VoxelMorph + heatmap": {"unsupervised": "true"},
+        "VoxelMorph++": {},
+    },
 }
 
 
@@ -25,7 +31,7 @@ def table(out: Path, method: str, command: str) -> str:
     """The last validation of every finished variant."""
     rows: list[tuple[str, dict[str, str]]] = []
     for name in VARIANTS[method]:
-        path = out / name.replace(", ", "-").replace(" ", "-") / "validation.csv"
+        path = out / name.replace(" + ", "-").replace(", ", "-").replace(" ", "-") / "validation.csv"
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as stream:
                 rows.append((name, list(csv.DictReader(stream))[-1]))
@@ -47,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name, own in VARIANTS[args.method].items():
-        run = args.out / name.replace(", ", "-").replace(" ", "-")
+        run = args.out / name.replace(" + ", "-").replace(", ", "-").replace(" ", "-")
         if (run / CARD).is_file():
             continue
         settings = {**parse_settings(args.set), **own}

@@ -16,6 +16,7 @@ from regsuite.methods.api import Config, limited, option
 
 TRAINABLE: dict[str, str] = {
     "lung-mlvirnet": "regsuite.methods.lung.mlvirnet",
+    "lung-vxmpp": "regsuite.methods.lung.vxmpp",
     "pediatric-unet": "regsuite.methods.pediatric.unet",
 }
 

@@ -1,0 +1,73 @@
+"""Every trainable network learns from a tiny pair and answers with a field; the heatmap network in all its forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from regsuite.errors import InputError
+from regsuite.geometry import Grid
+from regsuite.methods import trainable
+from regsuite.methods.lung import vxmpp
+from regsuite.nets.pair import Pair
+from regsuite.phantoms.synthetic import streamed_pair
+from regsuite.solvers.training import LoopSettings, Trainer
+
+from Testing.unit.training import scans
+
+SMALL = {"width": 2, "levels": 2, "keypoints": 32, "answered": 64}
+
+
+def pair(shape: tuple[int, int, int] = (16, 18, 20)) -> Pair:
+    image = scans.image(2, shape)
+    image = type(image)(image.data.clamp(0, 1), Grid(shape, np.diag([4.0, 5.0, 6.0, 1.0])))
+    return streamed_pair(image, 0, 1, "growth")
+
+
+def config(key: str, **changes: object):
+    kind = trainable.load(key).Training
+    known = {name: value for name, value in SMALL.items() if name in kind.__dataclass_fields__}
+    return kind(**{**known, **changes})
+
+
+@pytest.mark.parametrize("key", list(trainable.TRAINABLE))
+def test_it_learns_and_answers(key: str) -> None:
+    """Twelve steps on one pair lower its loss; the field is finite and of the pair's shape."""
+    seen, module = pair(), trainable.load(key)
+    task = module.task(config(key))
+    task.stages = 1 if key == "lung-mlvirnet" else task.stages
+    trainer = Trainer(task, LoopSettings(12, 3e-3), lambda n: seen)
+    losses = [trainer.step()["loss"] for _ in range(12)]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    with torch.no_grad():
+        u = task.displacement(trainer.model.eval(), seen)
+    assert u.shape == (1, 3, 16, 18, 20)
+    assert torch.isfinite(u).all()
+    assert task.key == key
+
+
+@pytest.mark.parametrize("changes", [{"unsupervised": True}, {"heatmap": False}])
+def test_the_ablations_of_the_heatmap_run(changes: dict[str, bool]) -> None:
+    task = vxmpp.task(config("lung-vxmpp", **changes))
+    trainer = Trainer(task, LoopSettings(1, 1e-3), lambda n: pair())
+    values = trainer.step()
+    assert set(values) == ({"loss", "mind", "roughness"} if changes.get("unsupervised") else {"loss", "error_voxels"})
+
+
+def test_the_regression_needs_the_truth() -> None:
+    with pytest.raises(InputError, match="heatmap"):
+        vxmpp.task(config("lung-vxmpp", heatmap=False, unsupervised=True))
+
+
+def test_features_are_read_where_the_keypoints_are() -> None:
+    """The backbone halves the lattice: voxel p lies at (p - 1/2) / 2 of its features."""
+
+    class Halves(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.avg_pool3d(x[:, :1], 2)
+
+    ramp = torch.arange(32.0).view(1, 1, 1, 1, 32).expand(1, 1, 32, 32, 32)
+    made = Pair(ramp, ramp, Grid((32, 32, 32), np.eye(4)))
+    points = torch.tensor([[7.0, 9.0, 4.0], [12.5, 3.0, 8.0]])
+    found = vxmpp._features({"backbone": Halves()}, made, points)
+    assert torch.allclose(found[:, 0], points[:, 0], atol=1e-5)
