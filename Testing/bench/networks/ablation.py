@@ -4,7 +4,7 @@
 
 Stopped, it goes on where it was when called again. RUNS/VARIANT is a folder of `regsuite train`; RUNS/table.md holds the last
 validation of each. lung-mlvirnet: multi-level, the same without carried weights (Xavier), single level. lung-vxmpp, before
-refinement: without the heatmap, without the keypoints, with both.
+refinement: without the heatmap, without the keypoints, with both. Plain VoxelMorph (warping loss) is not among them yet.
 """
 
 from __future__ import annotations
