@@ -125,8 +125,9 @@ command: mean landmark error in mm, cases 1 to 3, clean matches:
 | robust local affine fit (60 neighbours, 6 mm) | 1.85 | 2.80 | 1.66 |
 
 The default was chosen while looking at these landmarks, and "best of each" takes another setting for each case: neither is
-a held-out result. The estimators differ by 0.14, 0.31 and 0.07 mm, and none reaches the aims. What remains is probably in the landmarks (whole
-voxels, which alone leave about 0.77 mm) and in the matches; that was not shown. In case 2 two landmarks point elsewhere than every
+a held-out result. The estimators differ by 0.14, 0.31 and 0.07 mm, and none reaches the aims. What remains is probably in
+the landmarks (whole voxels, which alone leave about 0.77 mm) and in the matches; that was not shown.
+In case 2 two landmarks point elsewhere than every
 match around them; whether landmarks or matches are wrong there cannot be told without the images.
 """
 
