@@ -1,4 +1,4 @@
-"""The linear start of brains: headers, then the best translation, then rigid or affine by `solvers.linear` at a few millimetres."""
+"""The linear start of brains: headers and the best translation (or another policy of `solvers.start`), then rigid or affine by `solvers.linear` at a few millimetres."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from regsuite.progress import Progress
 from regsuite.solvers import linear, start
 
 KINDS = ("none", "rigid", "affine")
+STARTS = ("auto", *start.POLICIES)
 _SETTINGS = linear.LinearSettings(finest_mm=4.0, levels=2, samples=10_000, iterations=30, turn_degrees=0.0)
 _SCALE_LIMIT = 1.6  # ours: no head is so much larger or smaller than another
 
@@ -24,17 +25,23 @@ def prealign(
     *,
     metric: str = "ncc",
     fixed_mask: Image | None = None,
+    policy: str = "auto",
+    seed: int = 0,
 ) -> tuple[np.ndarray, list[str]]:
     """4x4 matrix, fixed -> moving points (RAS mm), and sentences for the user.
 
     kind: none (the boxes' middles where the images do not overlap, else the headers), rigid, or affine (rigid first). metric: that
     of `linear.align`: ncc for images of one contrast, mi for others. fixed_mask: non-zero where the fixed image counts, on its
-    grid. Good from about 25 mm and 20 degrees. Raises InputError for another kind, unusable images, and heads that differ in size
+    grid. policy: of `start.initialise`; auto: translation, or header for none. Good from about 25 mm and 20 degrees; csngf: from
+    anywhere. Raises InputError for another kind, unusable images, and heads that differ in size
     by more than 1.6.
     """
     check.choice("align", kind, KINDS)
+    check.choice("start", policy, STARTS)
+    if policy == "auto":
+        policy = "header" if kind == "none" else "translation"
     with progress.part(0.0, 0.1):
-        matrix, warnings = start.initialise(fixed, moving, "header" if kind == "none" else "translation", progress=progress)
+        matrix, warnings = start.initialise(fixed, moving, policy, fixed_mask=fixed_mask, seed=seed, progress=progress)
     if kind == "none":
         return matrix, warnings
     with progress.part(0.1, 1.0):

@@ -18,6 +18,10 @@ from regsuite.solvers.mass import centre_of_mass, principal_pose
 from regsuite.transforms import AffineTransform, Transform
 
 POLICIES = ("header", "translation", "centre", "mass", "moments", "csngf")
+SAYS = (
+    "header: as the files lie; translation: the best shift; centre: middles of the boxes; mass: centres of mass; "
+    "moments: principal axes; csngf: any pose at all"
+)
 _TRANSLATION_GAIN = 0.05  # ours: share of the cost a translation must save to be taken
 
 
@@ -38,7 +42,8 @@ def initialise(
 
     header: the world of the files, or their boxes' middles where they do not overlap; translation: header, then the translation
     that makes MIND-SSC agree best at `translation_mm`, where it clearly helps; centre: the boxes' middles; mass: the centres of
-    mass; moments: centres and principal axes of mass; csngf: any pose at all, by squared NGF. Masks are those of the images.
+    mass; moments: centres and principal axes of mass; csngf: any pose at all, by squared NGF, with a sentence where it hardly
+    stands out from its rivals. Masks are those of the images.
     Raises InputError on an unknown policy, a deformable `initial`, and images without contrast.
     """
     check.choice("start", policy, POLICIES)

@@ -20,11 +20,12 @@ from regsuite.errors import InputError
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
 from regsuite.progress import Progress, ProgressCallback
+from regsuite.solvers import start
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.frame import canonical, make_level, resize_displacement
 from regsuite.solvers.gauss_newton import RefineSettings, refine
 from regsuite.solvers.intake import binary, brain_box, foreground_box, on_grid_of, scaled
-from regsuite.solvers.prealign import KINDS, prealign
+from regsuite.solvers.prealign import KINDS, STARTS, prealign
 from regsuite.solvers.velocity import SymmetricCorrelation, to_velocity_transform
 from regsuite.transforms import AffineTransform, Transform
 
@@ -39,6 +40,7 @@ class BrainSvfConfig(Config):
     linear: str = option(
         "affine", "Linear start, when none is given: none, rigid, or rigid and then affine", choices=KINDS, advanced=False
     )
+    start: str = option("auto", f"Before that, {start.SAYS}; auto: translation, without a linear start header", choices=STARTS)
     brain_box: bool = option(True, "Work on the box around the brain where one is found; beyond it only the linear start holds")
     finest_mm: float = limited(0.8, 0.4, 8.0, "Finest resolution used; finer images are averaged to it", "mm", advanced=False)
     most_megavoxels: float = limited(
@@ -93,7 +95,7 @@ def register(
         with reporter.stage("start", 0.0, 0.1):
             target, source = canonical(scaled(fixed, "fixed").to(where)), scaled(moving, "moving").to(where)
             masks = _masks(fixed_mask, moving_mask, where)
-            matrix = _linear_start(target, source, masks[0], initial, config, warnings, reporter)
+            matrix = _linear_start(target, source, masks[0], initial, config, warnings, seed, reporter)
             target, source = _cropped(target, config), foreground_box(source, _MARGIN_MM)
             weights = [None if m is None else on_grid_of(m, i) for m, i in zip(masks, (target, source), strict=True)]
         with reporter.stage("refine", 0.1, 1.0):
@@ -119,6 +121,7 @@ def _linear_start(
     initial: Transform | None,
     config: BrainSvfConfig,
     warnings: list[str],
+    seed: int,
     reporter: Progress,
 ) -> np.ndarray:
     if initial is not None:
@@ -126,7 +129,9 @@ def _linear_start(
             raise InputError("The initial transform must be rigid or affine; found a deformable one.")
         return np.array(initial.matrix)
     metric = "mi" if config.contrast == "any" else "ncc"
-    matrix, said = prealign(fixed, moving, config.linear, reporter, metric=metric, fixed_mask=fixed_mask)
+    matrix, said = prealign(
+        fixed, moving, config.linear, reporter, metric=metric, fixed_mask=fixed_mask, policy=config.start, seed=seed
+    )
     warnings.extend(said)
     return matrix
 

@@ -47,6 +47,7 @@ _JOINT_LATTICE_MM = 3.0  # ours: a sliding wall is resolved no finer than this, 
 class LungConvexConfig(Config):
     """Settings of lung-convex. The defaults are ours; the papers' values are named where they exist."""
 
+    start: str = option("translation", start.SAYS, choices=start.POLICIES)
     search: bool = option(True, "Search large motion first (discrete, all displacements at once)", advanced=False)
     range_mm: float = limited(
         32.0, 4.0, 96.0, "Largest motion the search looks for along each axis (paper: about 32)", "mm", advanced=False
@@ -105,7 +106,7 @@ def register(
         with reporter.stage("start", 0.0, 0.1):
             pair = _load(fixed, moving, fixed_mask, moving_mask, config, choose_device(device))
             pair.start, warnings = start.initialise(
-                pair.fixed, pair.moving, "translation", initial=initial, translation_mm=config.cell_mm, progress=reporter
+                pair.fixed, pair.moving, config.start, initial=initial, translation_mm=config.cell_mm, seed=seed, progress=reporter
             )
         with reporter.stage("search", 0.1, 0.3):
             u = _search(pair, config, reporter)

@@ -30,8 +30,7 @@ class LinearConfig(Config):
     )
     start: str = option(
         "header",
-        "header: as the files lie; translation: the best shift; centre: middles of the boxes; mass: centres of mass; "
-        "moments: principal axes; csngf: any pose at all",
+        start.SAYS,
         choices=start.POLICIES,
         advanced=False,
     )
