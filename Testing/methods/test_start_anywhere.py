@@ -1,4 +1,4 @@
-"""`start=csngf`: methods that follow a start find their pair 70 mm away and turned by 90 degrees, and say when the pose is doubtful."""
+"""`start=csngf`: methods find their pair 70 mm away and turned by 90 degrees, and say when the pose is doubtful."""
 
 from __future__ import annotations
 

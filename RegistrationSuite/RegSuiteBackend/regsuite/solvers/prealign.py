@@ -1,4 +1,4 @@
-"""The linear start of brains: headers and the best translation (or another policy of `solvers.start`), then rigid or affine by `solvers.linear` at a few millimetres."""
+"""The linear start of brains: a policy of `solvers.start`, then rigid or affine by `solvers.linear` at a few millimetres."""
 
 from __future__ import annotations
 
