@@ -1,6 +1,7 @@
-"""Time of one full map of translations at several sizes (process CPU seconds, one thread).
+"""Time of one full map of translations at several sizes, or of whole searches (process CPU seconds, one thread).
 
     python -m Testing.bench.multimodal.speed [--sizes 32,64,128] [-o FOLDER]
+    python -m Testing.bench.multimodal.speed --whole [--sizes 64,96,128,151]
 
 The published arithmetic is 14 forward and 2 inverse real FFTs (7 per image: 6 products and the mask) at the padded size of the
 published program: twice the image where half an image must overlap. Both are timed in turns in the same run; the best turn counts.
@@ -12,10 +13,16 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from regsuite.geometry import Grid, Image
+from regsuite.phantoms import make_phantom
 from regsuite.solvers.cross_similarity import CrossSimilarity
+from regsuite.solvers.global_pose import PoseSettings, global_pose
+from regsuite.solvers.rotations import near_identity
 
 OVERLAP = 0.5
 
@@ -53,14 +60,32 @@ def seconds(tasks: dict[str, Callable[[], object]], turns: int) -> dict[str, flo
     return best
 
 
+def whole(sizes: list[int]) -> None:
+    """Whole searches of a made head of n^3 voxels turned by 90 degrees: by size, then by points across and by rotations."""
+    print("| voxels | rotations | points across | CPU s |\n|---|---|---|---|")
+    for n, changes in [*((n, {}) for n in sizes), *((64, c) for c in ({"rotations": 1152}, {"rotations": 4608}, {"across": 30}))]:
+        head = make_phantom("brain-tumour", seed=2, size=(n, n, n), noise=0.0, pose=False).moving
+        turn = np.array([[0.0, -1.0, 0.0, 40.0], [1.0, 0.0, 0.0, -25.0], [0.0, 0.0, 1.0, 15.0], [0.0, 0.0, 0.0, 1.0]])
+        moving = Image(head.data.max() - head.data, Grid(head.grid.shape, turn @ head.grid.affine))
+        settings = replace(PoseSettings(), **changes)
+        tried = 24 * len(near_identity(settings.rotations))
+        began = time.process_time()
+        global_pose(head, moving, settings=settings)
+        print(f"| {n}^3 | {tried} | {settings.across} | {time.process_time() - began:.1f} |", flush=True)
+
+
 def main() -> None:
     """Print and keep one row per size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="32,64,128")
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("-o", "--out", type=Path)
+    parser.add_argument("--whole", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.whole:
+        whole([int(size) for size in given.sizes.split(",")])
+        return
     rows = []
     for n in (int(size) for size in given.sizes.split(",")):
         a, b = torch.rand(7, n, n, n), torch.rand(7, n, n, n)
