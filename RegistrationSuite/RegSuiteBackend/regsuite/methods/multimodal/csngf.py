@@ -41,7 +41,7 @@ class CsngfConfig(Config):
     rotations: int = limited(2304, 240, 100_000, "Rotations of the search, evenly spread (paper: 5000, random)", advanced=False)
     points_across: int = limited(20, 12, 64, "Search lattice: points along the longer axis of the smaller image (paper: 38)")
     levels: int = limited(3, 1, 5, "Resolutions, each twice as fine as the one before", advanced=False)
-    poses: int = limited(32, 4, 1000, "Poses that climb after the search; a quarter of them goes on at each level (paper: 20, 3)")
+    poses: int = limited(128, 4, 1000, "Poses that climb after the search; a quarter of them goes on at each level (paper: 20, 3)")
     least_overlap: float = limited(
         0.3, 0.05, 1.0, "Share of the smaller image (or mask) that must overlap (paper: 0.5)", advanced=False
     )
@@ -55,8 +55,8 @@ class CsngfConfig(Config):
 
 PRESETS: dict[str, CsngfConfig] = {
     "Default": CsngfConfig(),
-    "Preview": CsngfConfig(rotations=1152, poses=24, iterations=12, refine="none"),
-    "Best": CsngfConfig(rotations=9216, points_across=28, levels=4, poses=96, iterations=30),
+    "Preview": CsngfConfig(rotations=1152, poses=64, iterations=12, refine="none"),
+    "Best": CsngfConfig(rotations=9216, points_across=28, levels=4, poses=256, iterations=30),
 }
 
 
