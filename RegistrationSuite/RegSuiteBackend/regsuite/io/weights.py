@@ -23,6 +23,7 @@ from regsuite.errors import InputError
 from regsuite.io.atomic import staged_file
 from regsuite.io.itk import readable_file
 
+SHIPPED = Path(__file__).resolve().parents[1] / "Resources" / "Weights"
 _KEY = "regsuite"
 _EXPECTED = "weights of regsuite (.safetensors)"
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -86,6 +87,11 @@ def load_weights(path: str | os.PathLike[str], method: str, version: int) -> tup
     if fingerprint(tensors) != card.sha256:
         raise InputError(f"Cannot use '{name}': its values do not match the hash in its card; the file was changed.")
     return tensors, card
+
+
+def shipped(method: str) -> Path:
+    """Where the weights of a method lie in this package; the file need not be there."""
+    return SHIPPED / f"{method}.safetensors"
 
 
 def fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], name: str) -> None:
