@@ -182,12 +182,13 @@ class MultimodalAlignmentWidget(PanelWidget):
         table.resizeRowsToContents()
         table.setFixedHeight(sum(table.rowHeight(row) for row in range(len(rows))) + 40)  # 40: header and frame
         self.ui.candidatesCollapsibleButton.visible = bool(rows)
-        confidence = report.get("confidence")
-        self.ui.confidenceLabel.text = _("No result yet.") if confidence is None else self._inWords(confidence)
+        self.ui.confidenceLabel.text = self._inWords(report.get("confidence"), report.get("confidence_level"))
 
     @staticmethod
-    def _inWords(confidence: float) -> str:
-        words = _("sure") if confidence >= 0.5 else _("fairly sure") if confidence >= 0.25 else _("not sure: look at every pose")
+    def _inWords(confidence: float | None, level: str | None) -> str:
+        if confidence is None:
+            return _("No result yet.")
+        words = {"good": _("sure"), "check": _("fairly sure")}.get(level, _("not sure: look at every pose"))
         return _("The answer is {words} (confidence {confidence:.2f} of 1).").format(words=words, confidence=confidence)
 
 

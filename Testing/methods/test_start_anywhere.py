@@ -10,14 +10,21 @@ from regsuite.methods import registry
 from regsuite.methods.api import Result
 from regsuite.ops.filters import gaussian_smooth
 from regsuite.phantoms.base import Phantom
-from regsuite.solvers import start
+from regsuite.progress import Progress
+from regsuite.solvers import lesion_case, start
 from regsuite.solvers.global_pose import GlobalPose, PoseSettings
 from regsuite.transforms import AffineTransform
 from scipy.spatial.transform import Rotation
 
 FAR = np.eye(4)
 FAR[:3, :3], FAR[:3, 3] = Rotation.from_euler("x", 90, degrees=True).as_matrix(), (70.0, 0.0, 0.0)
-SMALL = {"rigid": {"finest_mm": 6.0}, "lung-convex": {"finest_mm": 6.0}, "brain-svf": {"finest_mm": 8.0}}
+SMALL = {
+    "rigid": {"finest_mm": 6.0},
+    "affine": {"finest_mm": 6.0},
+    "lung-convex": {"finest_mm": 6.0},
+    "brain-svf": {"finest_mm": 8.0},
+    "uncertainty-elbo": {"finest_mm": 8.0, "refine_mm": 8.0, "lattice_mm": 12.0},
+}
 
 
 def carried(image: Image) -> Image:
@@ -42,6 +49,19 @@ def test_from_anywhere(key: str, brain: Phantom, chest: Phantom) -> None:
     far = run(key, fixed, carried(fixed), "csngf")
     assert left_mm(far, points, points) < 2.0
     assert not any("hardly better" in text for text in far.warnings)
+
+
+def test_a_template_finds_its_patient_from_anywhere(brain: Phantom) -> None:
+    """What tumour-wm begins with: healthy template, patient with a tumour."""
+    settings = lesion_case.Preparation(4.0, "rigid", True, 12.0, start="csngf")
+    cpu, far = torch.device("cpu"), carried(brain.moving)
+    case = lesion_case.prepare(brain.fixed, far, brain.lesion_mask, None, settings, cpu, Progress())
+    truth = AffineTransform(FAR).map_points(brain.moving_landmarks)
+    left = (AffineTransform(case.start).map_points(brain.fixed_landmarks) - truth).norm(dim=1).mean()
+    near = lesion_case.prepare(brain.fixed, brain.moving, brain.lesion_mask, None, settings, cpu, Progress())
+    usual = (AffineTransform(near.start).map_points(brain.fixed_landmarks) - brain.moving_landmarks).norm(dim=1).mean()
+    assert float(left) < float(usual) + 1.0
+    assert float(left) < 8.0
 
 
 def test_a_doubtful_pose_is_said_by_whoever_starts_from_it(chest: Phantom, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,11 @@ def main(out: Path) -> None:
     fixed, moving = SampleData.press("MultimodalPhantom")
     ui.fixedVolumeSelector.setCurrentNode(fixed)
     ui.movingVolumeSelector.setCurrentNode(moving)
-    moving.GetDisplayNode().SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")  # red to yellow: which is which
+    display = moving.GetDisplayNode()
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")  # red to yellow: which is which
+    display.AutoThresholdOff()
+    display.SetThreshold(1.0, 1e6)  # the air around the head hides nothing
+    display.ApplyThresholdOn()
     slicer.util.setSliceViewerLayers(background=fixed, foreground=moving, foregroundOpacity=0.4, fit=True)
     view.fit()
     pictures = [shot(view, "Before")]

@@ -16,6 +16,7 @@ import slicer  # noqa: E402
 import vtk  # noqa: E402
 from regsuite_slicer import arrays  # noqa: E402
 from regsuite_slicer.job import JobError  # noqa: E402
+from regsuite_slicer.results import report_of  # noqa: E402
 
 pytest_plugins = ["lung_fixtures"]
 MODULE = lung_case.SUITE / "MultimodalAlignment" / "MultimodalAlignment.py"
@@ -54,6 +55,8 @@ def test_from_two_volumes_to_a_pose(alignment: panel.Panel, photo_dir: Path) -> 
     assert np.linalg.norm((answer @ CORNERS - QUARTER @ CORNERS)[:3], axis=0).mean() < 3.0
     assert ui.candidatesCollapsibleButton.visible and ui.candidatesTable.rowCount >= 2
     assert ui.candidatesTable.item(0, 0).text() == "Answer" and "confidence" in ui.confidenceLabel.text
+    words = {"good": "is sure", "check": "is fairly sure", "poor": "is not sure"}
+    assert words[report_of(parameters.verdictTable)["confidence_level"]] in ui.confidenceLabel.text
     alignment.widget.onCandidate(1)
     assert not np.allclose(matrix_of(node), answer)
     alignment.widget.onCandidate(0)

@@ -132,3 +132,23 @@ def unrelated(data: Path, preset: str) -> Iterator[Task]:
 
     for seed in range(20):
         yield f"unrelated-csngf-{preset}-{seed:02d}", lambda seed=seed: task(seed)
+    yield from _strangers(data, preset)
+
+
+def _strangers(data: Path, preset: str) -> Iterator[Task]:
+    """20 more pairs that no threshold was chosen on: six real heads against a real trunk (MR livers, CT thorax, CT abdomen)."""
+    heads = sorted((data / "brain-ixi").glob("*_ds.nii.gz"))
+    livers = sorted((data / "liver-4dmri").glob("*/exhMaster*.mha"))
+    trunks = [*livers[:1], *livers[-1:], data / "lung-4dct" / "exhale_t50.nii.gz", data / "abdomen-ct" / "ct.nii.gz"]
+
+    def task(head: Path, trunk: Path, seed: int) -> dict[str, Any]:
+        a, b = (image.with_data(image.data.float()) for image in (read_image(head), read_image(trunk)))
+        header = poses.random_pose(np.random.default_rng(60_000 + seed), b.grid.centre, 50.0)
+        b = Image(b.data, Grid(b.grid.shape, header @ b.grid.affine))
+        row = engines.measured(f"csngf-{preset}", poses.Case(*((a, b) if seed % 2 else (b, a)), np.eye(4)))
+        return {key: row[key] for key in ("cpu_s", "confidence", "method", "scores")} | {"group": "unrelated, new"}
+
+    if heads and all(trunk.exists() for trunk in trunks):
+        for seed in range(20):
+            pair = heads[seed % len(heads)], trunks[seed // 2 % len(trunks)]
+            yield f"strangers-csngf-{preset}-{seed:02d}", lambda pair=pair, seed=seed: task(*pair, seed)

@@ -131,6 +131,7 @@ def test_starts_favour_no_scan() -> None:
         ({"images": ["a.nrrd", "a.nrrd", "b.nrrd"]}, "given twice"),
         ({"labels_at": 4}, "labels_at"),
         ({"align": "elastic"}, "align"),
+        ({"start": "anywhere"}, "start"),
         ({"preset": "Fast"}, "preset"),
         ({"masks": ["m.nrrd"]}, "one mask for each"),
     ],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 
 import pytest
-from regsuite.pipeline.verdict import judge
+from regsuite.pipeline.verdict import confidence_level, judge
+from regsuite.solvers.global_pose import CLEAR_CONFIDENCE, LOW_CONFIDENCE
 
 BEFORE = {
     "similarity": {"ncc": 0.6, "mutual_information": 0.5},
@@ -78,3 +79,16 @@ def test_used_up_iterations_ask_for_a_look():
 
 def test_nothing_measured_is_never_good():
     assert judge({}, {})["level"] == "check"
+
+
+@pytest.mark.parametrize(
+    ("confidence", "level"),
+    [(0.0, "poor"), (LOW_CONFIDENCE - 0.01, "poor"), (LOW_CONFIDENCE, "check"), (CLEAR_CONFIDENCE, "good"), (1.0, "good")],
+)
+def test_a_pose_that_hardly_stands_out_tips_the_light(confidence, level):
+    assert confidence_level(confidence) == level
+    assert judge(BEFORE, copy.deepcopy(AFTER), "converged", confidence)["level"] == level
+
+
+def test_methods_that_look_for_no_pose_have_no_level():
+    assert confidence_level(None) is None

@@ -63,6 +63,7 @@ def error(found: np.ndarray, true: np.ndarray, grid: Grid) -> float:
         ("rigid", "mi", False, 0.4),
         ("rigid", "ncc", False, 0.3),
         ("rigid", "ngf", True, 0.6),
+        ("rigid", "mi+ngf", True, 0.4),
         ("similarity", "ncc", False, 0.5),
         ("affine", "mi", True, 0.9),
     ],

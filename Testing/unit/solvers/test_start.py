@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from regsuite.errors import InputError
 from regsuite.geometry import Grid, Image
 from regsuite.methods import registry
 from regsuite.ops.filters import gaussian_smooth
@@ -34,14 +35,15 @@ def test_a_header_that_is_shifted_and_turned_is_recovered(head: Image) -> None:
     moving = Image(torch.sin(head.data / top * 4.0) * 300.0 + 0.2 * head.data, grid)
     corners = torch.from_numpy(head.grid.corners())
 
-    def left_mm(policy: str) -> float:
-        config = registry.config_for("rigid", "Preview", {"finest_mm": 3.0, "levels": 2, "samples": 8000, "start": policy})
-        found = registry.get("rigid").load().register(head, moving, config)
+    def left_mm(policy: str, key: str = "rigid") -> float:
+        config = registry.config_for(key, "Preview", {"finest_mm": 3.0, "levels": 2, "samples": 8000, "start": policy})
+        found = registry.get(key).load().register(head, moving, config)
         assert not any(WARNING in text for text in found.warnings)
         away = found.transform.map_points(corners) - AffineTransform(truth).map_points(corners)
         return float(away.norm(dim=1).mean())
 
     assert left_mm("csngf") < 1.0
+    assert left_mm("csngf", "affine") < 1.5
     assert left_mm("header") > 50.0
 
 
@@ -51,3 +53,10 @@ def test_strangers_are_told_of(head: Image) -> None:
     assert len(warnings) == 1
     assert WARNING in warnings[0]
     assert np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-9)
+
+
+def test_a_single_slice_has_no_pose_in_space(head: Image) -> None:
+    slice_grid = head.grid.cropped((26, 0, 0), (1, *head.grid.shape[1:]))
+    flat = Image(head.data[:, 26:27], slice_grid)
+    with pytest.raises(InputError, match="single slice"):
+        initialise(flat, flat, "csngf")

@@ -20,6 +20,7 @@ def longitudinal(
     labels: Annotated[Text, typer.Option("--labels", metavar="L", help="Regions at one time point, carried to all.")] = None,
     labels_at: Annotated[int, typer.Option("--labels-at", metavar="N", help="Number of the scan the regions belong to.")] = 1,
     align: Annotated[str, typer.Option("--align", help="Linear start: none, rigid or affine.")] = "affine",
+    start: Annotated[str, typer.Option("--start", help="Where it begins: auto (a shift), or csngf (from anywhere), ...")] = "auto",
     bias: Annotated[bool, typer.Option("--bias/--no-bias", help="N4 bias correction.")] = True,
     brightness: Annotated[bool, typer.Option("--brightness/--no-brightness", help="Match the brightness of the scans.")] = True,
     contrast: Annotated[str, typer.Option("--contrast", help="same, or any (tissues exchange brightness).")] = "same",
@@ -34,7 +35,7 @@ def longitudinal(
     from regsuite.cli.display import progress_display
     from regsuite.pipeline.longitudinal import LongitudinalRequest, run_longitudinal
 
-    steps = {"align": align, "bias": bias, "brightness": brightness, "contrast": contrast, "preset": preset}
+    steps = {"align": align, "start": start, "bias": bias, "brightness": brightness, "contrast": contrast, "preset": preset}
     if len(images) == 1 and Path(images[0]).is_dir():
         if ages or masks or labels is not None or frames:
             raise InputError("A BIDS folder brings its own ages; --ages, --masks, --labels and --frames belong to single scans.")

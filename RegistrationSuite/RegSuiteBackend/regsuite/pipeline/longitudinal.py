@@ -30,7 +30,7 @@ from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers.frame import lattice_shape
 from regsuite.solvers.groupwise import Group, GroupSettings, mid_grid, register_group, unbiased_starts
 from regsuite.solvers.intake import scaled
-from regsuite.solvers.prealign import KINDS, prealign
+from regsuite.solvers.prealign import KINDS, STARTS, prealign
 from regsuite.transforms import AffineTransform, Transform, compose
 
 REPORT, TEMPLATE, VOLUMES, GROWTH, CURVES, OVERVIEW, FRAMES = (
@@ -49,9 +49,10 @@ class LongitudinalRequest:
     """images: paths of one subject's scans; ages: years, one each. Everything else is optional.
 
     masks: one brain mask per image. labels: a label map of scan number `labels_at` (from 1), propagated to all. align: the linear
-    start (none, rigid, affine; the paper's NR, RR, RAR). bias: N4. brightness: quantile matching. contrast: same, or any where
-    white and grey matter exchange their brightness. fields: transforms as displacement volumes (.nrrd) instead of .h5, which
-    carry the time they were written: every run gives the same bytes. frames: pictures of growth to play, 0 or 2 to 200.
+    alignment (none, rigid, affine; the paper's NR, RR, RAR); start: where it begins (solvers.prealign). bias: N4. brightness:
+    quantile matching. contrast: same, or any where white and grey matter exchange their brightness. fields: transforms as
+    displacement volumes (.nrrd) instead of .h5, which carry the time they were written: every run gives the same bytes. frames:
+    pictures of growth to play, 0 or 2 to 200.
     """
 
     images: list[str]
@@ -61,6 +62,7 @@ class LongitudinalRequest:
     labels: str | None = None
     labels_at: int = 1
     align: str = "affine"
+    start: str = "auto"
     bias: bool = True
     brightness: bool = True
     contrast: str = "same"
@@ -95,6 +97,7 @@ class LongitudinalRequest:
         if not 1 <= self.labels_at <= count:
             raise InputError(f"'labels_at' must be the number of a scan, 1 to {count}; found {self.labels_at}.")
         check.choice("align", self.align, KINDS)
+        check.choice("start", self.start, STARTS)
         check.choice("contrast", self.contrast, ("same", "any"))
         check.choice("preset", self.preset, tuple(PRESETS))
         if self.frames and not 2 <= self.frames <= 200:
@@ -195,7 +198,7 @@ def _starts(scans: list[Image], request: LongitudinalRequest, warnings: list[str
         matrix = np.eye(4)
         if n != middle:
             with stages.part(n / len(scans), (n + 1) / len(scans)):
-                matrix, said = prealign(scans[middle], scan, request.align, stages, metric=metric)
+                matrix, said = prealign(scans[middle], scan, request.align, stages, metric=metric, policy=request.start)
             warnings.extend(said)
         found.append(matrix)
     return unbiased_starts(found)
@@ -344,7 +347,7 @@ def _report(request: LongitudinalRequest, growth: Growth, rows: list[dict[str, A
                 {"number": n + 1, "file": name, "age_years": age, "geometry": geometry(scan)}
                 for n, (name, age, scan) in enumerate(zip(growth.names, growth.ages, growth.scans, strict=True))
             ],
-            "settings": {"align": request.align, "bias": request.bias, "brightness": request.brightness}
+            "settings": {"align": request.align, "start": request.start, "bias": request.bias, "brightness": request.brightness}
             | {"contrast": request.contrast, "preset": request.preset},
             "mid_space": geometry(growth.template),
             "jacobian_min": lowest,

@@ -15,6 +15,7 @@ from regsuite.methods.api import Result
 from regsuite.methods.registry import MethodRow
 from regsuite.pipeline import memory
 from regsuite.pipeline.request import RegistrationRequest
+from regsuite.pipeline.verdict import confidence_level
 
 SCHEMA_VERSION = "1.0"
 INTENDED_USE = "Research use only. Not a medical device."
@@ -77,6 +78,7 @@ def registration_report(
             "warnings": list(warnings),
             "history": [dict(row) for row in result.history],
             "confidence": result.confidence,
+            "confidence_level": confidence_level(result.confidence),
             "candidates": [{"score": item.score, "matrix_ras": item.transform.matrix} for item in result.candidates],
             "metrics": {"before": before, "after": after},
             "findings": dict(result.findings),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from regsuite.solvers.global_pose import CLEAR_CONFIDENCE, LOW_CONFIDENCE
+
 LEVELS = ("good", "check", "poor")
 HEADLINES = {
     "good": "Good: no problem was found. Confirm it in the pictures.",
@@ -21,8 +23,8 @@ TRE_POOR_MM = 5.0
 SIMILARITY_TOLERANCE = 0.005
 CLOSE_CORRELATION = 0.9
 _CONFIDENCE_WORDS = (
-    (0.35, "good", "The pose stands out clearly from all others"),
-    (0.25, "check", "The pose stands out from the others, but not by much: look at the runners-up"),
+    (CLEAR_CONFIDENCE, "good", "The pose stands out clearly from all others"),
+    (LOW_CONFIDENCE, "check", "The pose stands out from the others, but not by much: look at the runners-up"),
     (0.0, "poor", "The pose hardly stands out from others: the images may not show the same thing"),
 )
 _EXTREME_JACOBIAN = (0.25, 4.0)
@@ -58,13 +60,20 @@ def judge(
 Reasons = Sequence[tuple[str, str]]
 
 
+def confidence_level(confidence: float | None) -> str | None:
+    """good, check or poor: how far a pose stands out (Result.confidence); None for methods that do not look for one."""
+    return None if confidence is None else _confidence_words(confidence)[0]
+
+
+def _confidence_words(confidence: float) -> tuple[str, str]:
+    return next((level, text) for least, level, text in _CONFIDENCE_WORDS if confidence >= least)
+
+
 def _confidence(confidence: float | None) -> Reasons:
     if confidence is None:
         return []
-    for least, level, text in _CONFIDENCE_WORDS:
-        if confidence >= least:
-            return [(level, f"{text} (confidence {confidence:.2f}).")]
-    return []
+    level, text = _confidence_words(confidence)
+    return [(level, f"{text} (confidence {confidence:.2f}).")]
 
 
 def _similarity(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Reasons:

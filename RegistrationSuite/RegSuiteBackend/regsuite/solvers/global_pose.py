@@ -24,6 +24,7 @@ from regsuite.solvers.rotations import angle_degrees
 
 _SAME_DEGREES = 7.0  # ours: about the distance of a pose from the nearest member of a set of 4608 rotations
 LOW_CONFIDENCE = 0.25  # ours: between unrelated images and images of one head, see Testing/bench/multimodal
+CLEAR_CONFIDENCE = 0.35  # ours: above this no wrong pose was seen there
 _HEADER_STEP = 0.2  # ours: first step of a climb from the header's pose, in steps of the level's lattice
 _RIVAL_DEGREES = 30.0  # ours: further apart two poses are rivals, not one pose found twice
 _NEAR_STEPS = 3.0  # ours: the same for places, in steps of the search lattice

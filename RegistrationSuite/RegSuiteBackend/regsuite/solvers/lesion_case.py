@@ -29,12 +29,15 @@ _LINEAR_MM = 4.0  # ours: a linear map of a head needs no finer look
 
 @dataclass(frozen=True)
 class Preparation:
-    """finest_mm: resolution; linear: affine | rigid | header; match: grey values; margin_mm: kept around both heads."""
+    """finest_mm: resolution; linear: affine | rigid | header; match: grey values; margin_mm: kept around both heads;
+    start: policy of `solvers.start`, and seed: of its csngf."""
 
     finest_mm: float
     linear: str
     match: bool
     margin_mm: float
+    start: str = "header"
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -227,16 +230,21 @@ def _linear_start(
     warnings: list[str],
     progress: Progress,
 ) -> np.ndarray:
-    matrix, sentences = start.initialise(target, source, initial=initial)
+    healthy = target.with_data((mask.data < 0.5).float())
+    with progress.part(0.1, 0.3):
+        matrix, sentences = start.initialise(
+            target, source, settings.start, initial=initial, fixed_mask=healthy, seed=settings.seed, progress=progress
+        )
     warnings.extend(sentences)
     if initial is not None or settings.linear == "header":
         return matrix
-    places = [_Place.of(source, target, mask, pose) for pose in (matrix, start.initialise(target, source, "mass")[0])]
+    others = [start.initialise(target, source, "mass")[0]] if settings.start == "header" else []
+    places = [_Place.of(source, target, mask, pose) for pose in (matrix, *others)]
     if places[0].fit > _ALIGNED:
         return matrix
     place = max(places, key=lambda item: item.fit)
     _check_contrast(target.data, place.seen, place.both, _OPPOSITE_START)
-    with progress.part(0.1, 0.6):
+    with progress.part(0.3, 0.6):
         found = linear.align(
             target,
             source,

@@ -75,8 +75,8 @@ def align(
     """The nearest linear T with moving(T(x)) like fixed(x), from `start` (4x4, default the identity). Deterministic for a seed.
 
     fixed, moving: one-channel images on any grids; masks: non-zero where an image counts, on its grid. kind: rigid, similarity or
-    affine; metric: mi (other contrasts), ncc (same contrast), ngf (edges). Raises InputError for images without contrast, empty
-    masks and images that do not meet under `start`.
+    affine; metric: mi (other contrasts), ncc (same contrast), ngf (edges), mi+ngf (both). Raises InputError for images without
+    contrast, empty masks and images that do not meet under `start`.
     """
     check.choice("kind", kind, tuple(KINDS))
     check.choice("metric", metric, tuple(METRICS))

@@ -100,4 +100,23 @@ class Edges(Metric):
         return (1.0 - (weight * match).sum() / possible.clamp(min=_TINY)).double()
 
 
-METRICS: dict[str, type[Metric]] = {"mi": MutualInformation, "ncc": Correlation, "ngf": Edges}
+class InformationAndEdges(Metric):
+    """The sum of minus the mutual information (nats) and of the edges' energy: where the one is flat or biased (noise against
+    coarse bins, few tissues in view) the other often is not."""
+
+    unrelated = 1.0
+
+    def __init__(self, bins: int, spacing_mm: float) -> None:
+        super().__init__(bins, spacing_mm)
+        self._parts: tuple[Metric, ...] = (MutualInformation(bins, spacing_mm), Edges(bins, spacing_mm))
+
+    def prepare(self, fixed: Image, moving: Image, points: torch.Tensor) -> None:
+        for part in self._parts:
+            part.prepare(fixed, moving, points)
+
+    def __call__(self, coordinates: torch.Tensor, weight: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
+        first, second = (part(coordinates, weight, linear) for part in self._parts)
+        return first + second
+
+
+METRICS: dict[str, type[Metric]] = {"mi": MutualInformation, "ncc": Correlation, "ngf": Edges, "mi+ngf": InformationAndEdges}

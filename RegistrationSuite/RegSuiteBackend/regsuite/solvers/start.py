@@ -44,7 +44,7 @@ def initialise(
     that makes MIND-SSC agree best at `translation_mm`, where it clearly helps; centre: the boxes' middles; mass: the centres of
     mass; moments: centres and principal axes of mass; csngf: any pose at all, by squared NGF, with a sentence where it hardly
     stands out from its rivals. Masks are those of the images.
-    Raises InputError on an unknown policy, a deformable `initial`, and images without contrast.
+    Raises InputError on an unknown policy, a deformable `initial`, images without contrast, and single slices for csngf.
     """
     check.choice("start", policy, POLICIES)
     progress = progress or Progress()
@@ -53,6 +53,8 @@ def initialise(
             raise InputError("The initial transform must be rigid or affine; found a deformable one.")
         return np.array(initial.matrix), []
     if policy == "csngf":
+        if 1 in (*fixed.grid.shape, *moving.grid.shape):
+            raise InputError("The start csngf looks for poses of volumes in space; found a single slice.")
         found = global_pose(
             fixed, moving, settings=pose, fixed_mask=fixed_mask, moving_mask=moving_mask, seed=seed, progress=progress
         )

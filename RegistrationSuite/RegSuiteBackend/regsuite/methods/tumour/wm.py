@@ -33,7 +33,7 @@ from regsuite.losses.image import lncc
 from regsuite.methods.api import Config, Result, Status, limited, option
 from regsuite.ops.filters import apply_matrices, upsample_matrix
 from regsuite.progress import Progress, ProgressCallback
-from regsuite.solvers import descent, growth, lesion_case, lesion_report
+from regsuite.solvers import descent, growth, lesion_case, lesion_report, start
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.frame import to_transform
 from regsuite.solvers.gaussian_kernel import GaussianKernel
@@ -76,6 +76,7 @@ class TumourWmConfig(Config):
     linear: str = option(
         "affine", "Linear start, found without the lesion; header: as the files say", ("affine", "rigid", "header")
     )
+    start: str = option("header", f"Where the linear start begins. {start.SAYS}", start.POLICIES)
     match_intensities: bool = option(True, "Match the template's grey values to the patient's outside the lesion")
     optimiser: str = option("lbfgs", "L-BFGS with line search, or Adadelta (paper)", ("lbfgs", "adadelta"))
     learning_rate: float = limited(1.0, 1e-4, 1e4, "Step length of Adadelta")
@@ -115,7 +116,7 @@ def register(
     with torch.no_grad():
         with reporter.stage("prepare", 0.0, 0.15):
             case = lesion_case.prepare(
-                fixed, moving, lesion_mask, initial, _preparation(config, fixed), choose_device(device), reporter
+                fixed, moving, lesion_mask, initial, _preparation(config, fixed, seed), choose_device(device), reporter
             )
         with reporter.stage("growth", 0.15, 0.2):
             masks = _masks(case, config, reporter)
@@ -151,9 +152,11 @@ def _check_lesion(lesion: Image | None, config: TumourWmConfig) -> None:
         check.finite_tensor("The lesion mask", lesion.data)
 
 
-def _preparation(config: TumourWmConfig, fixed: Image) -> lesion_case.Preparation:
+def _preparation(config: TumourWmConfig, fixed: Image, seed: int) -> lesion_case.Preparation:
     finest = 0.5 * config.finest_mm if min(fixed.grid.shape) == 1 else config.finest_mm
-    return lesion_case.Preparation(finest, config.linear, config.match_intensities, margin_mm=max(8.0, config.kernel_mm))
+    return lesion_case.Preparation(
+        finest, config.linear, config.match_intensities, margin_mm=max(8.0, config.kernel_mm), start=config.start, seed=seed
+    )
 
 
 Masks = growth.Growth | None

@@ -24,7 +24,7 @@ import torch
 
 from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
-from regsuite.methods.api import Config, Result, Status, limited
+from regsuite.methods.api import Config, Result, Status, limited, option
 from regsuite.methods.uncertainty import _calibration
 from regsuite.ops.sampling import resample
 from regsuite.progress import Progress, ProgressCallback
@@ -35,7 +35,7 @@ from regsuite.solvers.gauss_newton import RefineSettings, refine
 from regsuite.solvers.intake import scaled
 from regsuite.solvers.sigma_bound import Bound, minimise
 from regsuite.solvers.sigma_evidence import RADII_MM, Evidence, gather
-from regsuite.solvers.start import initialise
+from regsuite.solvers.start import POLICIES, SAYS, initialise
 from regsuite.transforms import Transform
 
 _LEAST_NOISE = 0.01  # ours: noise variance of normalised images that are alike; two scans of one noise level differ by more
@@ -57,6 +57,7 @@ class ElboConfig(Config):
     least_strain: float = limited(0.05, 0.001, 1.0, "Strain below which a field counts as this much strained", "mm/mm")
     data_weight: float = limited(1.0, 0.01, 100.0, "Weight of the images against the smoothness")
     refine_mm: float = limited(3.0, 1.0, 8.0, "Without a given transform: finest resolution of the own registration", "mm")
+    start: str = option("translation", f"Start of the own registration. {SAYS}", choices=POLICIES)
 
 
 PRESETS: dict[str, ElboConfig] = {
@@ -92,7 +93,7 @@ def register(
     with torch.no_grad():
         target, source = scaled(fixed, "fixed").to(where), scaled(moving, "moving").to(where)
         split = 0.0 if initial is not None else 0.5
-        transform = initial if initial is not None else _own_mean(target, source, config, reporter, history, warnings)
+        transform = initial if initial is not None else _own_mean(target, source, config, seed, reporter, history, warnings)
         with reporter.stage("compare", split, split + 0.7 * (1.0 - split)):
             given = transform.to(where)
             evidence = gather(target, source, given, config.finest_mm, config.lattice_mm, reporter.step)
@@ -176,12 +177,18 @@ def _summary(sigma: Image) -> dict[str, float]:
 
 
 def _own_mean(
-    fixed: Image, moving: Image, config: ElboConfig, reporter: Progress, history: list[dict[str, Any]], warnings: list[str]
+    fixed: Image,
+    moving: Image,
+    config: ElboConfig,
+    seed: int,
+    reporter: Progress,
+    history: list[dict[str, Any]],
+    warnings: list[str],
 ) -> Transform:
-    """A registration: translation, discrete search, Gauss-Newton under local correlation on two levels, unfolded."""
+    """A registration: linear start, discrete search, Gauss-Newton under local correlation on two levels, unfolded."""
     with reporter.stage("start", 0.0, 0.1):
         fixed = canonical(fixed)
-        matrix, notes = initialise(fixed, moving, "translation", progress=reporter)
+        matrix, notes = initialise(fixed, moving, config.start, seed=seed, progress=reporter)
         warnings.extend(notes)
     with reporter.stage("search", 0.1, 0.25):
         cell = convex.ConvexSettings()
