@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from regsuite.geometry import Grid, Image
+from regsuite.methods.lung import _sliding
 from regsuite.methods.lung import convex as method
 from regsuite.ops.mind import mind_ssc
 from regsuite.ops.sampling import resample
@@ -93,7 +94,7 @@ def test_sliding_regions_follow_a_wall_better(chest: Phantom) -> None:
 
 
 def test_lungs_are_found(chest: Phantom) -> None:
-    pair = method._load(chest.fixed, chest.moving, None, None, PREVIEW, torch.device("cpu"))
+    pair = _sliding._load(chest.fixed, chest.moving, None, None, PREVIEW, torch.device("cpu"))
     assert pair.region is not None
     found = resample(pair.region, chest.fixed.grid, None, "nearest", 0.0).data[0] > 0
     truth = chest.fixed_mask.data[0] > 0

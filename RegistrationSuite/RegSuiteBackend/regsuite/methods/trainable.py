@@ -1,18 +1,24 @@
 """Which networks can be trained, and the settings that all trainings share.
 
-A network is listed here from the day it can be trained; it becomes a method of the registry when there are weights of ours.
-A module named here has `Training` (a subclass of TrainingConfig), `PHANTOM` (what it is trained on by default), `MOTION` (how real
-scans are deformed) and `task(config) -> Task`.
+A network is listed here from the day it can be trained; it becomes a method of the registry when there are weights of ours, which
+`trained` loads. A module named here has `Training` (a subclass of TrainingConfig), `PHANTOM` (what it is trained on by default),
+`MOTION` (how real scans are deformed) and `task(config) -> Task`.
 """
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from regsuite.errors import InputError
+from regsuite.io.weights import fill, load_weights, own_weights
 from regsuite.methods.api import Config, limited, option
+from regsuite.solvers.training import Task
 
 TRAINABLE: dict[str, str] = {
     "lung-mlvirnet": "regsuite.methods.lung.mlvirnet",
@@ -44,3 +50,18 @@ def load(key: str) -> Any:
     if key not in TRAINABLE:
         raise InputError(f"'{key}' cannot be trained; expected one of {', '.join(TRAINABLE)}.")
     return importlib.import_module(TRAINABLE[key])
+
+
+def trained(module: Any, weights: str, device: torch.device) -> tuple[Task, nn.Module, Any]:
+    """Task, network with its weights, ready to be asked, and the settings that it was trained with.
+
+    module: one of `TRAINABLE`; weights: a file, or "" for those that come with the package. Raises InputError for unfit files.
+    """
+    plain: Task = module.task(module.Training())
+    path = Path(weights) if weights else own_weights(plain.key)
+    tensors, card = load_weights(path, plain.key, plain.version)
+    settings = module.Training(**card.config)
+    task: Task = module.task(settings)
+    model = task.build()
+    fill(model, tensors, str(path))
+    return task, model.to(device).eval(), settings

@@ -1,11 +1,13 @@
-"""lung-mlvirnet: three U-Nets, coarse to fine, for breathing lungs; not a method yet, as there are no weights of ours.
+"""lung-mlvirnet: three U-Nets, coarse to fine, for breathing lungs; then the refinement of lung-convex.
 
-Loss: NGF distance + curvature + difference of the masks, at the level being trained. Progressive: the coarsest net first, each
-finer one begins with the weights of the coarser one and leaves those as they are.
+1. start: as lung-convex; 2. network: the motion at once, left out where it does not help; 3. refine and 4. unfold: as lung-convex.
+
+Training loss: NGF distance + curvature + difference of the masks, at the level being trained, and the error where the true motion
+is known. Progressive: the coarsest net first, each finer one begins with the weights of the coarser one and leaves those alone.
 
 Reference: Hering, van Ginneken and Heldmann, mlVIRNET: Multilevel Variational Image Registration Network, MICCAI 2019.
 The paper leaves open: weights of curvature and mask, the NGF's edge parameter, optimiser, learning rate, batch; ours are below.
-Differs from the paper in: see regsuite.nets.multilevel; lung masks instead of lobes.
+Differs from the paper in: see regsuite.nets.multilevel; lung masks instead of lobes; the error's part in the loss; the refinement.
 """
 
 from __future__ import annotations
@@ -14,15 +16,21 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from regsuite.geometry.grid import Grid
+from regsuite.geometry.image import Image
 from regsuite.losses.image import ngf
 from regsuite.losses.regularisers import curvature
-from regsuite.methods.api import limited, option
+from regsuite.methods.api import Result, limited, option
+from regsuite.methods.lung import _network
 from regsuite.methods.trainable import TrainingConfig
 from regsuite.nets.fields import resized, sample
 from regsuite.nets.multilevel import MultilevelNet, pooled
 from regsuite.nets.pair import Pair, world_mm
+from regsuite.progress import ProgressCallback
 from regsuite.solvers.training import Task
+from regsuite.transforms import Transform
 
 PHANTOM = "thorax"
 MOTION = "breathing"
@@ -32,8 +40,14 @@ MOTION = "breathing"
 class Training(TrainingConfig):
     """Settings of the training. The paper: 160^3 voxels, 75 epochs of 500 pairs in three stages."""
 
+    steps: int = limited(1500, 1, 10_000_000, "Steps of the optimiser, shared out equally among the nets (paper: 37,500)")
+    learning_rate: float = limited(2e-3, 1e-7, 1.0, "Learning rate of Adam")
+    subjects: int = limited(24, 1, 100_000, "Phantoms to train on; each is made once and kept")
     curvature_weight: float = limited(5.0, 0.0, 1e4, "Weight of the curvature (mm^-2) against the NGF distance")
     mask_weight: float = limited(1.0, 0.0, 1e4, "Weight of half the mean squared difference of the masks")
+    truth_weight: float = limited(
+        0.1, 0.0, 1e4, "Weight of the mean error (mm, lungs ten times) where the true motion is known (paper: 0)"
+    )
     edge_per_mm: float = limited(0.02, 1e-5, 1.0, "Gradient (share of the intensity range per mm) below which edges are noise")
     width: int = limited(16, 2, 64, "Channels at the finest resolution of each net (paper: 16)")
     levels: int = limited(3, 1, 4, "Nets, each at half the resolution of the next (paper: 3)")
@@ -74,6 +88,9 @@ class MultilevelTask(Task):
             moved = sample(pooled(pair.moving_mask, stride), u)
             parts["mask"] = 0.5 * (pooled(pair.fixed_mask, stride) - moved).square().mean()
             total = total + self.config.mask_weight * parts["mask"]
+        if pair.truth is not None and self.config.truth_weight > 0.0:
+            parts["error_mm"] = _error_mm(u, pair, grid)
+            total = total + self.config.truth_weight * parts["error_mm"]
         return total, {name: float(value.detach()) for name, value in parts.items()}
 
     def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
@@ -81,6 +98,53 @@ class MultilevelTask(Task):
         return resized(model(pair.fixed, pair.moving)[-1].float(), (d, h, w))
 
 
+def _error_mm(u: torch.Tensor, pair: Pair, grid: Grid) -> torch.Tensor:
+    """Mean distance from the true motion (mm, rounded off below 1), voxels in the lungs counted ten times."""
+    assert pair.truth is not None
+    error = world_mm(u - resized(pair.truth, grid.shape), grid).square().sum(dim=0).add(1.0).sqrt() - 1.0
+    if pair.fixed_mask is None:
+        return error.mean()
+    weight = 0.1 + functional.adaptive_avg_pool3d(pair.fixed_mask, grid.shape)[0, 0]
+    return (weight * error).sum() / weight.sum()
+
+
 def task(config: Training) -> Task:
     """What the training loop needs."""
     return MultilevelTask(config)
+
+
+@dataclass(frozen=True)
+class MlvirnetConfig(_network.NetworkConfig):
+    """Settings of lung-mlvirnet."""
+
+
+PRESETS: dict[str, MlvirnetConfig] = {
+    "Default": MlvirnetConfig(),
+    "Preview": MlvirnetConfig(finest_mm=3.5, levels=1, coarse_iterations=6, fine_iterations=6),
+    "Best": MlvirnetConfig(finest_mm=1.0, levels=3, coarse_iterations=25, fine_iterations=25),
+}
+
+
+def register(
+    fixed: Image,
+    moving: Image,
+    config: MlvirnetConfig | None = None,
+    *,
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    initial: Transform | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Result:
+    """Find T with moving(T(x)) like fixed(x); inputs and result as in lung-convex. Deterministic.
+
+    Raises InputError for unusable input and unfit weights, Cancelled when `progress` returns False.
+    """
+    return _network.run(
+        __name__, (fixed, moving), (fixed_mask, moving_mask), config or MlvirnetConfig(),
+        initial=initial, device=device, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+Config = MlvirnetConfig  # the registry reads module.Config

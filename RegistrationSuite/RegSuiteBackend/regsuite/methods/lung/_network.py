@@ -1,0 +1,62 @@
+"""What the lung networks share: where their weights come from, and the way from a pair to the first displacement."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from regsuite.geometry.image import Image
+from regsuite.methods.api import Result, option
+from regsuite.methods.lung import _sliding
+from regsuite.methods.trainable import trained
+from regsuite.progress import Progress, ProgressCallback
+from regsuite.solvers import foretell
+from regsuite.solvers.device import choose_device
+from regsuite.transforms import Transform
+
+_VIEW_MM = 340.0  # longest side of the thorax phantom: with the card's number of voxels, the voxel size that a network has learned
+_TRANSLATION_MM = 8.5  # ours: resolution at which the start's translation is looked for
+
+
+@dataclass(frozen=True)
+class NetworkConfig(_sliding.SlidingConfig):
+    """Settings of a lung network and of the refinement after it. The defaults are ours."""
+
+    weights: str = option("", "File of other weights for this network; empty: those that come with regsuite")
+
+
+def run(
+    key_module: str,
+    images: tuple[Image, Image],
+    masks: tuple[Image | None, Image | None],
+    config: NetworkConfig,
+    *,
+    initial: Transform | None,
+    device: str,
+    seed: int,
+    progress: ProgressCallback | None,
+) -> Result:
+    """Start, network, refinement, unfolding. key_module: name of the module with `Training` and `task`.
+
+    The network's motion is left out, with a warning, where it does not make the images more alike.
+    """
+    task, model, settings = trained(sys.modules[key_module], config.weights, choose_device(device))
+
+    def first(pair: _sliding.LungPair, reporter: Progress, warnings: list[str]) -> torch.Tensor:
+        if config.unrefined and masks != (None, None):
+            warnings.append("Masks have no say without steps of refinement.")
+        seen = foretell.on_network_grid(pair.fixed, pair.moving, pair.start, _VIEW_MM / settings.voxels, pair.region)
+        reporter.step(0.2, "network")
+        u = task.displacement(model, seen)
+        reporter.step(0.8, "check")
+        if not foretell.helpful(seen, u):
+            warnings.append(foretell.NO_HELP)
+            u = torch.zeros_like(u)
+        return foretell.along_axes_mm(u, seen)
+
+    return _sliding.run(
+        images, masks, config, first, "network",
+        initial=initial, translation_mm=_TRANSLATION_MM, device=device, seed=seed, progress=progress,
+    )  # fmt: skip
