@@ -108,8 +108,3 @@ def _card(text: str | None, name: Path) -> Card:
         return Card(**values)
     except (ValueError, TypeError) as error:
         raise InputError(f"Cannot use '{name}': expected {_EXPECTED}, found a file without their card.") from error
-
-
-def own_weights(method: str) -> Path:
-    """The file of the weights that come with the package."""
-    return Path(__file__).resolve().parent.parent / "Resources" / "Weights" / f"{method}.safetensors"

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from regsuite.errors import InputError
-from regsuite.io.weights import fill, load_weights, own_weights
+from regsuite.io.weights import fill, load_weights, shipped
 from regsuite.methods.api import Config, limited, option
 from regsuite.solvers.training import Task
 
@@ -58,7 +58,7 @@ def trained(module: Any, weights: str, device: torch.device) -> tuple[Task, nn.M
     module: one of `TRAINABLE`; weights: a file, or "" for those that come with the package. Raises InputError for unfit files.
     """
     plain: Task = module.task(module.Training())
-    path = Path(weights) if weights else own_weights(plain.key)
+    path = Path(weights) if weights else shipped(plain.key)
     tensors, card = load_weights(path, plain.key, plain.version)
     settings = module.Training(**card.config)
     task: Task = module.task(settings)
