@@ -24,6 +24,7 @@ TRAINABLE: dict[str, str] = {
     "lung-mlvirnet": "regsuite.methods.lung.mlvirnet",
     "lung-vxmpp": "regsuite.methods.lung.vxmpp",
     "pediatric-unet": "regsuite.methods.pediatric.unet",
+    "uncertainty-net": "regsuite.methods.uncertainty.net",
 }
 
 

@@ -21,12 +21,13 @@ from regsuite.ops.pyramid import at_spacing
 from regsuite.ops.sampling import resample
 from regsuite.phantoms import make_phantom
 from regsuite.phantoms.synthetic import changed, random_contrast, streamed_pair
+from regsuite.pipeline import training_fields
 from regsuite.solvers.frame import canonical
 from regsuite.solvers.intake import scaled
 
 _HELD_OUT = 1_000_000  # phantoms from this seed on are never trained on
 _NAMES = (".nii.gz", ".nii", ".nrrd", ".mha")
-_ROLES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_labels", "moving_labels")
+_ROLES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_labels", "moving_labels", *training_fields.ROLES)
 _VIEW_MM = {"thorax": (340.0, 260.0, 300.0), "growth": (176.0, 204.0, 176.0)}  # of the phantoms, along i, j, k
 _LEAST_SIDE = 8
 
@@ -136,15 +137,19 @@ def _pairs(folder: Path, config: TrainingConfig, seed: int) -> Source:
             f"{config.validation_subjects + 1} rows."
         )
 
-    @lru_cache(maxsize=64)
+    judges = set(training_fields.ROLES) <= set(rows[0])
+
+    @lru_cache(maxsize=128)
     def pair(number: int) -> Pair:
-        return _read_pair(folder, rows[number], config.voxels)
+        return training_fields.judged_pair(folder, rows[number]) if judges else _read_pair(folder, rows[number], config.voxels)
 
     kept = len(rows) - config.validation_subjects
 
     def train(number: int) -> Pair:
         rng = np.random.default_rng([seed, number, 3])
         own = pair(int(rng.integers(kept)))
+        if judges:
+            return training_fields.mirrored(own, rng)
         return replace(own, fixed=changed(own.fixed, rng, own.grid), moving=changed(own.moving, rng, own.grid))
 
     held_out = tuple(pair(kept + n) for n in range(config.validation_subjects))
@@ -178,7 +183,7 @@ def _read_pair(folder: Path, row: dict[str, str], side: int) -> Pair:
 
     masks = [None if m is None else (m[None] > 0.5).float() for m in (other("fixed_mask"), other("moving_mask"))]
     moving = resample(scaled(read_image(folder / row["moving"]), "moving"), grid)
-    names = [other(role, True) for role in _ROLES[4:]]
+    names = [other(role, True) for role in _ROLES[4:6]]
     return Pair(fixed.data[None], moving.data[None], grid, masks[0], masks[1], None, names[0], names[1])
 
 

@@ -22,18 +22,19 @@ from regsuite.solvers.training import Task
 from regsuite.transforms import DisplacementField
 
 _LANDMARKS = 300
-FIGURES = ("tre_before_mm", "tre_mm", "dice_before", "dice", "folding_percent")
+_FIGURES = ("tre_before_mm", "tre_mm", "dice_before", "dice", "folding_percent")
 
 
 def validate(task: Task, model: nn.Module, pairs: Sequence[Pair], device: torch.device) -> dict[str, float]:
-    """Means over the pairs: landmark error where truth is known, Dice where there are labels, folding."""
+    """Means over the pairs: the task's own figures, or landmark error where truth is known, Dice of labels, folding."""
     model.eval()
     rows: list[dict[str, float]] = []
     for pair in pairs:
         with torch.no_grad():
-            u = task.displacement(model, pair.to(device)).cpu()
-        rows.append(_measure(pair, u))
-    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in FIGURES if any(name in r for r in rows)}
+            own = task.measure(model, pair.to(device))
+            rows.append(own if own is not None else _measure(pair, task.displacement(model, pair.to(device)).cpu()))
+    names = [*_FIGURES, *(name for name in rows[0] if name not in _FIGURES)]
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names if any(name in r for r in rows)}
 
 
 def _measure(pair: Pair, u: torch.Tensor) -> dict[str, float]:
@@ -64,19 +65,25 @@ def _truth(pair: Pair, inside: torch.Tensor) -> Truth:
 
 
 def preview(task: Task, model: nn.Module, pair: Pair, device: torch.device, path: Path, title: str) -> None:
-    """Coronal planes: fixed, moving, moved, and the differences before and after on one scale."""
+    """Coronal planes: fixed, moving, moved, and the differences before and after on one scale; or what a network foretells, beside
+    what it should (in 10 mm)."""
     model.eval()
     with torch.no_grad():
-        u = task.displacement(model, pair.to(device)).cpu()
-    moved = sample(pair.moving, u)
+        told = task.displacement(model, pair.to(device)).cpu()
     middle = pair.grid.shape[1] // 2
-    planes = {
-        "fixed": pair.fixed,
-        "moving": pair.moving,
-        "moved": moved,
-        "fixed - moving": pair.fixed - pair.moving,
-        "fixed - moved": pair.fixed - moved,
-    }
+    if pair.sigma is not None:
+        both = [0.1 * sigma.norm(dim=1, keepdim=True) for sigma in (pair.sigma, told)]
+        planes = {"fixed": pair.fixed, "moved": pair.moving, "sigma": both[0], "foretold": both[1]}
+        planes["foretold - sigma"] = both[1] - both[0]
+    else:
+        moved = sample(pair.moving, told)
+        planes = {
+            "fixed": pair.fixed,
+            "moving": pair.moving,
+            "moved": moved,
+            "fixed - moving": pair.fixed - pair.moving,
+            "fixed - moved": pair.fixed - moved,
+        }
     figure = Figure(figsize=(2.6 * len(planes), 3.0), dpi=100, facecolor="#15171a")
     FigureCanvasAgg(figure)
     stretch = float(pair.grid.spacing[2] / pair.grid.spacing[0])

@@ -42,6 +42,10 @@ class Task(ABC):
     def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
         """(1, 3, D, H, W) voxels on the pair's grid: the answer of the network as it is now."""
 
+    def measure(self, model: nn.Module, pair: Pair) -> dict[str, float] | None:
+        """Own figures of a held-out pair for a network that answers no displacement; None: the displacement is measured."""
+        return None
+
     def enter(self, model: nn.Module, stage: int) -> None:  # noqa: B027  # most networks have one stage
         """Called once, before the first step of a stage."""
 

@@ -28,14 +28,12 @@ from regsuite.methods.api import Config, Result, Status, limited, option
 from regsuite.methods.uncertainty import _calibration
 from regsuite.ops.sampling import resample
 from regsuite.progress import Progress, ProgressCallback
-from regsuite.solvers import convex, folding
 from regsuite.solvers.device import choose_device
-from regsuite.solvers.frame import canonical, lattice_shape, make_level, resize_displacement, to_transform
-from regsuite.solvers.gauss_newton import RefineSettings, refine
 from regsuite.solvers.intake import scaled
+from regsuite.solvers.own_mean import own_mean
 from regsuite.solvers.sigma_bound import Bound, minimise
 from regsuite.solvers.sigma_evidence import RADII_MM, Evidence, gather
-from regsuite.solvers.start import POLICIES, SAYS, initialise
+from regsuite.solvers.start import POLICIES, SAYS
 from regsuite.transforms import Transform
 
 _LEAST_NOISE = 0.01  # ours: noise variance of normalised images that are alike; two scans of one noise level differ by more
@@ -93,7 +91,10 @@ def register(
     with torch.no_grad():
         target, source = scaled(fixed, "fixed").to(where), scaled(moving, "moving").to(where)
         split = 0.0 if initial is not None else 0.5
-        transform = initial if initial is not None else _own_mean(target, source, config, seed, reporter, history, warnings)
+        if initial is None:
+            transform = own_mean(target, source, config.refine_mm, config.start, seed, reporter, history, warnings)
+        else:
+            transform = initial
         with reporter.stage("compare", split, split + 0.7 * (1.0 - split)):
             given = transform.to(where)
             evidence = gather(target, source, given, config.finest_mm, config.lattice_mm, reporter.step)
@@ -174,37 +175,6 @@ def _summary(sigma: Image) -> dict[str, float]:
     thin = length[:: max(1, length.numel() // 500_000)].double().numpy()
     p05, p50, p95 = np.percentile(thin, (5, 50, 95))
     return {"mean": float(thin.mean()), "p05": float(p05), "p50": float(p50), "p95": float(p95)}
-
-
-def _own_mean(
-    fixed: Image,
-    moving: Image,
-    config: ElboConfig,
-    seed: int,
-    reporter: Progress,
-    history: list[dict[str, Any]],
-    warnings: list[str],
-) -> Transform:
-    """A registration: linear start, discrete search, Gauss-Newton under local correlation on two levels, unfolded."""
-    with reporter.stage("start", 0.0, 0.1):
-        fixed = canonical(fixed)
-        matrix, notes = initialise(fixed, moving, config.start, seed=seed, progress=reporter)
-        warnings.extend(notes)
-    with reporter.stage("search", 0.1, 0.25):
-        cell = convex.ConvexSettings()
-        u = convex.search(make_level(fixed, moving, matrix, cell.cell_mm / 3.0, cell.cell_mm), cell, reporter)
-    finest = max(config.refine_mm, float(min(fixed.grid.spacing.min(), moving.grid.spacing.min())))
-    with reporter.stage("refine", 0.25, 0.5):
-        for spacing, iterations, share in ((2.0 * finest, 20, (0.25, 0.33)), (finest, 10, (0.33, 0.5))):
-            level = make_level(fixed, moving, matrix, spacing, 2.0 * finest)
-            settings = RefineSettings(iterations, 2, 1.5, 0.3, 0.01)
-            with reporter.share(*share):
-                u = refine(level, resize_displacement(u, level.lattice), settings, reporter, history, f"{spacing:.3g} mm")
-        shape = lattice_shape(fixed.grid, 2.0 * finest)
-        u = resize_displacement(u, shape)
-        i, j, k = (float(v) for v in fixed.grid.resized(shape).spacing)
-        u, _ = folding.unfold(u, (k, j, i))
-    return to_transform(u.cpu(), fixed.grid, matrix)
 
 
 Config = ElboConfig  # type: ignore[misc,assignment]  # the registry reads module.Config

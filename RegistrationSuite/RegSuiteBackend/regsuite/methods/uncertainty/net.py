@@ -1,0 +1,173 @@
+"""uncertainty-net: what uncertainty-elbo fits to a pair, foretold by a network in a small part of the time.
+
+The U-Net sees both images and the given displacement on a lattice of 6 mm along the world's axes and answers the logarithm of the
+standard deviation along x, y, z. Loss of the training: the mean squared difference to log sigma of uncertainty-elbo (fitted and
+recalibrated) in the body; a tenth of that weight outside.
+
+Reference: Smolders, Lomax, Weber and Albertini, Deformable Image Registration Uncertainty Quantification Using Deep Learning for
+Dose Accumulation in Adaptive Proton Therapy, WBIR 2022.
+Differs from paper 07 in: the moving image is shown as moved by the given displacement; images are locally normalised; the network
+learns the minimum of the bound instead of minimising the bound itself over all pairs (the same aim, amortised); 6 mm instead of 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from regsuite.errors import InputError
+from regsuite.geometry.image import Image
+from regsuite.io.weights import fill, load_weights, shipped
+from regsuite.methods.api import Config, Result, Status, limited, option
+from regsuite.methods.trainable import TrainingConfig
+from regsuite.nets.pair import Pair
+from regsuite.nets.sigma import SigmaUNet
+from regsuite.ops.sampling import resample
+from regsuite.progress import Progress, ProgressCallback
+from regsuite.solvers.device import choose_device
+from regsuite.solvers.intake import scaled
+from regsuite.solvers.own_mean import own_mean
+from regsuite.solvers.sigma_inputs import judged, world_lattice
+from regsuite.solvers.start import POLICIES, SAYS
+from regsuite.solvers.training import Task
+from regsuite.transforms import Transform
+
+PHANTOM, MOTION = "thorax", "breathing"
+KEY, VERSION = "uncertainty-net", 1
+_OUTSIDE = 0.1  # weight outside the body
+_LIMITS_MM = (0.05, 60.0)
+
+
+@dataclass(frozen=True)
+class Training(TrainingConfig):
+    """Settings of the training. The paper: 3 cm patches of CT at 2 mm, 16 channels."""
+
+    validation_subjects: int = limited(9, 1, 1000, "Rows at the end of pairs.csv that are held out")
+    accumulate: int = limited(1, 1, 1000, "Fields whose gradients make one step")
+    width: int = limited(16, 1, 64, "Channels at the finest resolution (paper: 16)")
+
+
+class SigmaTask(Task):
+    """One net, one stage."""
+
+    key, version = KEY, VERSION
+
+    def __init__(self, config: Training) -> None:
+        self.config = config
+
+    def build(self) -> nn.Module:
+        return SigmaUNet(self.config.width)
+
+    def loss(self, model: nn.Module, pair: Pair, stage: int) -> tuple[torch.Tensor, dict[str, float]]:
+        inputs, sigma, body = _of(pair)
+        difference = 0.5 * model(inputs).float() - sigma.clamp(*_LIMITS_MM).log()
+        weight = _OUTSIDE + (1.0 - _OUTSIDE) * body
+        return (weight * difference.square().mean(dim=1, keepdim=True)).sum() / weight.sum(), {}
+
+    def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
+        """(1, 3, D, H, W) mm: sigma, as this network answers no displacement."""
+        return (0.5 * model(_of(pair)[0]).float()).exp()
+
+    def measure(self, model: nn.Module, pair: Pair) -> dict[str, float]:
+        _, sigma, body = _of(pair)
+        inside = body.expand_as(sigma) > 0.5
+        ratio = (self.displacement(model, pair) / sigma.clamp(*_LIMITS_MM))[inside].log()
+        return {"log_rms": float(ratio.square().mean().sqrt()), "mean_ratio": float(ratio.mean().exp())}
+
+
+def task(config: Training) -> Task:
+    """What the training loop needs."""
+    return SigmaTask(config)
+
+
+def _of(pair: Pair) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    if pair.judged is None or pair.sigma is None or pair.fixed_mask is None:
+        raise InputError(f"{KEY} needs given fields: expected a folder with columns transform and sigma in its pairs.csv.")
+    return pair.judged, pair.sigma, pair.fixed_mask
+
+
+@dataclass(frozen=True)
+class NetConfig(Config):
+    """Settings of uncertainty-net."""
+
+    correlation_mm: float = limited(
+        15.0, 2.0, 200.0, "Kernel that makes errors smooth: errors d apart correlate by exp(-d^2 / 4 k^2) (paper: 29)", "mm", False
+    )
+    refine_mm: float = limited(3.0, 1.0, 8.0, "Without a given transform: finest resolution of the own registration", "mm")
+    start: str = option("translation", f"Start of the own registration. {SAYS}", choices=POLICIES)
+
+
+PRESETS: dict[str, NetConfig] = {"Default": NetConfig(), "Preview": NetConfig(refine_mm=4.0), "Best": NetConfig(refine_mm=2.0)}
+
+
+def register(
+    fixed: Image,
+    moving: Image,
+    config: NetConfig | None = None,
+    *,
+    initial: Transform | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Result:
+    """The uncertainty of `initial` (any transform, fixed -> moving points), or of a registration of its own when there is none.
+
+    Takes and returns what uncertainty-elbo does: images["sigma"] (3, D, H, W), mm along world x, y, z on the fixed grid, and
+    images["sigma_magnitude"]. Deterministic. Raises InputError for unusable input or weights, Cancelled when `progress` returns
+    False.
+    """
+    config = config or NetConfig()
+    reporter = Progress(progress)
+    warnings: list[str] = []
+    history: list[dict[str, Any]] = []
+    where = choose_device(device)
+    with torch.no_grad():
+        target, source = scaled(fixed, "fixed").to(where), scaled(moving, "moving").to(where)
+        split = 0.0 if initial is not None else 0.5
+        if initial is None:
+            transform = own_mean(target, source, config.refine_mm, config.start, seed, reporter, history, warnings)
+        else:
+            transform = initial
+        with reporter.stage("compare", split, split + 0.5 * (1.0 - split)):
+            lattice = world_lattice(target.grid)
+            inputs = judged(target, source, transform.to(where), lattice)
+        with reporter.stage("foretell", split + 0.5 * (1.0 - split), 1.0):
+            log_variance = network().to(where)(inputs[None])[0]
+            coarse = Image((0.5 * log_variance.float()).exp().clamp(*_LIMITS_MM).cpu(), lattice)
+            sigma = resample(coarse, fixed.grid)
+    images = {"sigma": sigma, "sigma_magnitude": sigma.with_data(sigma.data.norm(dim=0, keepdim=True))}
+    findings = {"correlation_mm": config.correlation_mm, "sigma_mm": _summary(coarse)}
+    return Result(
+        transform.to("cpu"),
+        Status.CONVERGED,
+        config,
+        tuple(history),
+        dict(reporter.timings_s),
+        str(where),
+        seed,
+        tuple(warnings),
+        images=images,
+        findings=findings,
+    )
+
+
+def network() -> SigmaUNet:
+    """The shipped network, ready to be asked. Raises InputError when its weights are absent or not the right ones."""
+    path = shipped(KEY)
+    tensors, card = load_weights(path, KEY, VERSION)
+    model = SigmaUNet(int(card.config["width"])).eval()
+    fill(model, tensors, path.name)
+    return model
+
+
+def _summary(sigma: Image) -> dict[str, float]:
+    length = sigma.data.norm(dim=0).flatten().double().numpy()
+    p05, p50, p95 = np.percentile(length, (5, 50, 95))
+    return {"mean": float(length.mean()), "p05": float(p05), "p50": float(p50), "p95": float(p95)}
+
+
+Config = NetConfig  # type: ignore[misc,assignment]  # the registry reads module.Config
