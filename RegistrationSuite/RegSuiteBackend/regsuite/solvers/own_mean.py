@@ -23,9 +23,9 @@ def own_mean(
     history: list[dict[str, Any]],
     warnings: list[str],
 ) -> Transform:
-    """A linear start of the policy `start`, discrete search, Gauss-Newton under local correlation on two levels down to `refine_mm`, unfolded.
+    """A linear start of the policy `start`, discrete search, Gauss-Newton under local correlation on two levels, unfolded.
 
-    fixed, moving: scaled images on one device. Takes the first half of the reporter's span.
+    fixed, moving: scaled images on one device; refine_mm: resolution of the last level. Takes half of the span.
     """
     with reporter.stage("start", 0.0, 0.1):
         fixed = canonical(fixed)
