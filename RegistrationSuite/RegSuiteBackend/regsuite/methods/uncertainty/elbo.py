@@ -91,10 +91,8 @@ def register(
     with torch.no_grad():
         target, source = scaled(fixed, "fixed").to(where), scaled(moving, "moving").to(where)
         split = 0.0 if initial is not None else 0.5
-        if initial is None:
-            transform = own_mean(target, source, config.refine_mm, config.start, seed, reporter, history, warnings)
-        else:
-            transform = initial
+        own = (target, source, config.refine_mm, config.start, seed, reporter, history, warnings)
+        transform = initial if initial is not None else own_mean(*own)
         with reporter.stage("compare", split, split + 0.7 * (1.0 - split)):
             given = transform.to(where)
             evidence = gather(target, source, given, config.finest_mm, config.lattice_mm, reporter.step)
@@ -107,17 +105,9 @@ def register(
     images = {"sigma": sigma, "sigma_magnitude": sigma.with_data(sigma.data.norm(dim=0, keepdim=True))}
     findings = {"correlation_mm": config.correlation_mm, "sigma_mm": _summary(sigma)}
     return Result(
-        transform.to("cpu"),
-        status,
-        config,
-        tuple(history),
-        dict(reporter.timings_s),
-        str(where),
-        seed,
-        tuple(warnings),
-        images=images,
-        findings=findings,
-    )
+        transform.to("cpu"), status, config, tuple(history), dict(reporter.timings_s), str(where), seed, tuple(warnings),
+        images=images, findings=findings,
+    )  # fmt: skip
 
 
 def _bound_minimum(

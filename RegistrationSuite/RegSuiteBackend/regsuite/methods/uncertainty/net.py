@@ -128,10 +128,8 @@ def register(
     with torch.no_grad():
         target, source = scaled(fixed, "fixed").to(where), scaled(moving, "moving").to(where)
         split = 0.0 if initial is not None else 0.5
-        if initial is None:
-            transform = own_mean(target, source, config.refine_mm, config.start, seed, reporter, history, warnings)
-        else:
-            transform = initial
+        own = (target, source, config.refine_mm, config.start, seed, reporter, history, warnings)
+        transform = initial if initial is not None else own_mean(*own)
         with reporter.stage("compare", split, split + 0.5 * (1.0 - split)):
             lattice = world_lattice(target.grid)
             inputs = judged(target, source, transform.to(where), lattice)
