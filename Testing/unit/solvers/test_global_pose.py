@@ -130,6 +130,14 @@ def test_the_rival_is_not_crowded_out() -> None:
     assert shortlist(poses[:3], 2, np.zeros(3), 5.0) == poses[:2]
 
 
+def test_the_rivals_kept_are_too_far_to_climb_to_the_winner() -> None:
+    """33 and 40 degrees away they would join it; of eight poses two stay that cannot."""
+    angles = np.radians([0.0, 8.0, 16.0, 24.0, -8.0, -16.0, 33.0, -33.0, 40.0, 100.0, 170.0])
+    turns = [matrices(np.array([[np.sin(a / 2), 0.0, 0.0, np.cos(a / 2)]]))[0] for a in angles]
+    poses = [Pose(rigid(turn, np.zeros(3), np.zeros(3)), 20.0 - n) for n, turn in enumerate(turns)]
+    assert shortlist(poses, 8, np.zeros(3), 5.0) == [*poses[:6], poses[9], poses[10]]
+
+
 def test_a_huge_partner_coarsens_the_lattice() -> None:
     small, large = blobs(1), Image(torch.zeros(10, 10, 10), Grid((10, 10, 10), np.diag([100.0, 100.0, 100.0, 1.0])))
     assert coarse_spacing(small, small, 20) == pytest.approx(88.0 / 20)

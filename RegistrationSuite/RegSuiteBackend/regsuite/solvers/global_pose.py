@@ -27,6 +27,7 @@ LOW_CONFIDENCE = 0.25  # ours: between unrelated images and images of one head, 
 CLEAR_CONFIDENCE = 0.35  # ours: above this no wrong pose was seen there
 _HEADER_STEP = 0.2  # ours: first step of a climb from the header's pose, in steps of the level's lattice
 _RIVAL_DEGREES = 30.0  # ours: further apart two poses are rivals, not one pose found twice
+_RIVAL_SHARE = 0.25  # ours: of the poses kept at each level
 _NEAR_STEPS = 3.0  # ours: the same for places, in steps of the search lattice
 _LARGEST_SUM = 2.8  # ours: points of both lattices along an axis, in multiples of `across`
 
@@ -164,17 +165,18 @@ def coarse_spacing(fixed: Image, moving: Image, across: int) -> float:
 
 
 def shortlist(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float) -> list[Pose]:
-    """`distinct`, but the last of the `count` is a rival of the best (see `confidence`) if there is any: it is what the winner is
-    compared with, and must not be crowded out by the winner's neighbours."""
+    """`distinct`, but a quarter of the `count` are rivals of the best (see `confidence`) and of one another, twice as far away as
+    they need be: what the winner is compared with must not be crowded out by its neighbours, nor climb to where it is."""
+    least = max(1, int(_RIVAL_SHARE * count))
+    rivals = distinct(poses, least + 1, centre, 2.0 * near_mm, 2.0 * _RIVAL_DEGREES)[1:]
     kept = distinct(poses, count, centre, near_mm)
-    rivals = np.flatnonzero(_away(poses, centre, near_mm))
-    if len(rivals) and not _away(kept, centre, near_mm).any():
-        kept = [*kept[: count - 1], poses[rivals[0]]]
-    return kept
+    missing = [pose for pose in rivals if not any(pose is other for other in kept)]
+    others = [pose for pose in kept if not any(pose is other for other in rivals)]
+    return sorted([*others[: count - len(rivals)], *rivals], key=lambda pose: -pose.score) if missing else kept
 
 
-def distinct(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float) -> list[Pose]:
-    """The best `count` of sorted poses, without those that turn within 7 degrees of a better one and put `centre` within
+def distinct(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float, degrees: float = _SAME_DEGREES) -> list[Pose]:
+    """The best `count` of sorted poses, without those that turn within `degrees` (7) of a better one and put `centre` within
     `near_mm` of where it puts it."""
     kept: list[Pose] = []
     rotations, places = np.zeros((0, 3, 3)), np.zeros((0, 3))
@@ -182,7 +184,7 @@ def distinct(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float) 
         if len(kept) == count:
             break
         rotation, place = pose.matrix[:3, :3], pose.matrix[:3, :3] @ centre + pose.matrix[:3, 3]
-        close = angle_degrees(rotations, rotation) < _SAME_DEGREES
+        close = angle_degrees(rotations, rotation) < degrees
         if not (close & (np.linalg.norm(places - place, axis=1) < near_mm)).any():
             kept.append(pose)
             rotations, places = np.concatenate([rotations, rotation[None]]), np.concatenate([places, place[None]])
