@@ -5,7 +5,7 @@ from typing import Annotated, Any, Union
 
 import qt
 import slicer
-from regsuite_slicer import advanced, tumour_results
+from regsuite_slicer import advanced, playback, tumour_results, views
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
 from regsuite_slicer.module import ModuleTest, describe, offer_sample
 from regsuite_slicer.panel import PanelWidget
@@ -62,6 +62,8 @@ class BrainTumourMetamorphosisParameterNode:
     outputTransform: slicer.vtkMRMLTransformNode
     outputVolume: slicer.vtkMRMLScalarVolumeNode
     maps: bool = False
+    browser: slicer.vtkMRMLSequenceBrowserNode
+    residual: slicer.vtkMRMLScalarVolumeNode
     verdictTable: slicer.vtkMRMLTableNode
 
 
@@ -134,57 +136,63 @@ class BrainTumourMetamorphosisWidget(PanelWidget):
 
     def setup(self) -> None:
         """The common panel, and below its results the way from the template to the patient."""
-        self._shown: Any = None
+        self.player: Any = None
         PanelWidget.setup(self)
         section = self.ui.geodesicCollapsibleButton
         section.parent().layout().addWidget(section)
-        self.ui.geodesicSlider.connect("valueChanged(int)", self.onTimeChanged)
+        self.player = playback.PlayControls(
+            (self.ui.playButton, self.ui.geodesicSlider, self.ui.timeLabel),
+            lambda: getattr(self.parameters, "browser", None), tumour_results.show_time, tumour_results.time_text,
+        )  # fmt: skip
         self.ui.residualCheckBox.connect("toggled(bool)", self.onResidualToggled)
-        self._showFindings(None)
+        self.refresh()
+
+    def refresh(self, caller: Any = None, event: Any = None) -> None:
+        """Also the player, the overlay and the table, from the nodes of the result: they come back with a saved scene."""
+        PanelWidget.refresh(self, caller, event)
+        if self.player is None:
+            return
+        self.player.update()
+        self.ui.residualCheckBox.enabled = getattr(self.parameters, "residual", None) is not None and self.results.fixed is not None
+        self._showMassEffect(tumour_results.mass_effect_rows(getattr(self.parameters, "verdictTable", None)))
+
+    def keepOutputs(self, result: Any) -> None:
+        """Also what was added, and the player."""
+        PanelWidget.keepOutputs(self, result)
+        self.parameters.browser, self.parameters.residual = result.browser, result.residual
 
     def present(self, run: Run) -> str:
-        """Overlay and verdict, then the slider and the mass effect."""
-        warning = PanelWidget.present(self, run)
-        self._showFindings(run.result)
-        return warning
-
-    def onTimeChanged(self, number: int) -> None:
-        """Show one time of the geodesic in the slice views."""
-        if self._shown is None or slicer.mrmlScene.GetNodeByID(self._shown.geodesic.GetID() or "") is None:
-            return
-        tumour_results.show_time(self._shown, int(number))
-        slicer.util.setSliceViewerLayers(background=self._shown.geodesic, foreground=None)
+        """Nothing of an earlier result is played or laid over the views."""
+        self.player.stop()
+        self.ui.residualCheckBox.checked = False
+        return PanelWidget.present(self, run)
 
     def onResidualToggled(self, on: bool) -> None:
         """Lay what was added over the patient, or take it away."""
-        if self._shown is None or self.results.fixed is None:
-            return
-        foreground = self._shown.residual if on else None
-        slicer.util.setSliceViewerLayers(background=self.results.fixed, foreground=foreground, foregroundOpacity=0.7)
+        residual = getattr(self.parameters, "residual", None)
+        if residual is not None and self.results.fixed is not None:
+            self.player.stop()
+            views.show_overlay(self.results.fixed, residual if on else None, 0.7, fit=False)
 
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
         """The nodes are about to go."""
-        self._showFindings(None)
+        self.player.stop()
         PanelWidget.onSceneStartClose(self, caller, event)
-
-    def _showFindings(self, result: Any) -> None:
-        self._shown = None  # filling the widgets is no choice of the user's
-        slider, table = self.ui.geodesicSlider, self.ui.massEffectTable
-        slider.enabled = self.ui.residualCheckBox.enabled = result is not None
         self.ui.residualCheckBox.checked = False
-        rows = (result.report.get("findings", {}).get("mass_effect") or []) if result is not None else []
-        if result is not None:
-            slider.minimum, slider.maximum = 0, result.sequence.GetNumberOfDataNodes() - 1
-            slider.value = slider.maximum
-        titles = list(tumour_results.COLUMNS)
+
+    def _showMassEffect(self, rows: list[dict[str, float]]) -> None:
+        table, shown = self.ui.massEffectTable, list(tumour_results.COLUMNS)[2:]
+        titles = [_("Distance"), _("Moved"), _("95 %"), _("Outward"), _("Volume")]
         table.setColumnCount(len(titles))
-        table.setHorizontalHeaderLabels(list(tumour_results.COLUMNS.values()))
+        table.setHorizontalHeaderLabels(titles)
+        table.verticalHeader().hide()
         table.setRowCount(len(rows))
         for number, row in enumerate(rows):
-            for column, key in enumerate(titles):
-                table.setItem(number, column, qt.QTableWidgetItem(f"{row[key]:.4g}" if column < 2 else f"{row[key]:.2f}"))
+            cells = [f"{row['from_mm']:g} to {row['to_mm']:g}", *(f"{row[key]:.2f}" for key in shown)]
+            for column, text in enumerate(cells):
+                table.setItem(number, column, qt.QTableWidgetItem(text))
+        table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         table.visible = self.ui.massEffectLabel.visible = bool(rows)
-        self._shown = result
 
 
 class BrainTumourMetamorphosisTest(ModuleTest):

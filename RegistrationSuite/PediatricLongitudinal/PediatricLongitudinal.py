@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 import slicer
-from regsuite_slicer import charts, growth_results, scan_list, views
+from regsuite_slicer import charts, growth_results, playback, scan_list, views
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
 from regsuite_slicer.module import ModuleTest, describe, offer_sample
 from regsuite_slicer.panel import PanelWidget
@@ -174,7 +174,10 @@ class PediatricLongitudinalWidget(PanelWidget):
         self.scans = self.player = None
         PanelWidget.setup(self)
         self.scans = scan_list.ScanList(self.ui, lambda: self.parameters, titles)
-        self.player = scan_list.PlayControls(self.ui, lambda: self.parameters)
+        self.player = playback.PlayControls(
+            (self.ui.playButton, self.ui.ageSlider, self.ui.ageLabel),
+            lambda: getattr(self.parameters, "browser", None), growth_results.show_playback, growth_results.age_text,
+        )  # fmt: skip
         self.ui.showGrowthButton.connect("clicked()", self.onShowGrowth)
         self.ui.showCurvesButton.connect("clicked()", self.onShowCurves)
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from regsuite.errors import InputError
 
-from regsuite_slicer import charts, nodes, results, views
-from regsuite_slicer.arrays import VolumeData, array_to_matrix
+from regsuite_slicer import charts, nodes, playback, results, views
 
 AGE = "age (years)"
 _LEGEND_SHARE = 0.8  # of the years, free at the right of the chart, where its legend lies
@@ -60,7 +59,7 @@ def apply_growth(outputs: GrowthNodes, folder: str | Path) -> GrowthInScene:
     scans, made = outputs.in_order(), _Made()
     try:
         template = nodes.set_volume(made.new("vtkMRMLScalarVolumeNode", "Mean brain"), read.template)
-        _grey_window(template)
+        playback.grey_window(template)
         growth = outputs.growth or made.new("vtkMRMLScalarVolumeNode", "Growth % per year")
         show_growth(nodes.set_volume(growth, read.growth), read.growth.values, "% per year")
         names = _region_names(outputs.regions)
@@ -208,54 +207,19 @@ def _transform(made: _Made, transform: Any, template: Any, scan: Any, name: str)
 
 def _playback(read: _Files, made: _Made) -> Any:
     """A sequence browser over age with two proxies: the brain in the shape of each age, and its growth until then; or None."""
-    import slicer
 
     if not read.ages:
         return None
     browser = made.new("vtkMRMLSequenceBrowserNode", "Growth over age")
-    sequences = []
-    for name, volumes in (("Brain at age", read.frames), ("Growth until age", read.changes)):
-        sequence = made.new("vtkMRMLSequenceNode", name)
-        sequence.SetIndexName("age")
-        sequence.SetIndexUnit("years")
-        sequence.SetIndexTypeFromString("numeric")
-        for age, volume in zip(read.ages, volumes, strict=True):
-            sequence.SetDataNodeAtValue(_loose_volume(name, volume), f"{age:.3f}")
-        browser.AddSynchronizedSequenceNodeID(sequence.GetID())
-        browser.SetOverwriteProxyName(sequence, False)  # else the node's name changes with every picture
-        sequences.append(sequence)
-    browser.SetPlaybackRateFps(6.0)
-    browser.SelectFirstItem()
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
-    picture, change = (browser.GetProxyNode(sequence) for sequence in sequences)
+    names = ["Brain at age", "Growth until age"]
+    sequences = [made.new("vtkMRMLSequenceNode", name) for name in names]
+    for sequence, name, volumes in zip(sequences, names, (read.frames, read.changes), strict=True):
+        playback.fill_sequence(sequence, ("age", "years"), read.ages, volumes, name)
+    picture, change = playback.connect(browser, sequences, names)
     made += [picture, change]
-    for proxy, name in ((picture, "Brain at age"), (change, "Growth until age")):
-        proxy.SetName(name)
-        if proxy.GetDisplayNode() is None:
-            proxy.CreateDefaultDisplayNodes()
-    _grey_window(picture, read.frames[-1].values)
+    playback.grey_window(picture, read.frames[-1].values)
     show_growth(change, read.changes[-1].values, "% since the first scan")
     return browser
-
-
-def _loose_volume(name: str, volume: VolumeData) -> Any:
-    """A volume node outside the scene, as sequences keep them."""
-    import slicer
-
-    node = slicer.vtkMRMLScalarVolumeNode()
-    node.SetName(name)
-    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.values))
-    node.SetIJKToRASMatrix(array_to_matrix(volume.affine))
-    return node
-
-
-def _grey_window(node: Any, values: np.ndarray | None = None) -> None:
-    import slicer
-
-    values = slicer.util.arrayFromVolume(node) if values is None else values
-    display = node.GetDisplayNode()
-    display.SetAutoWindowLevel(False)
-    display.SetWindowLevelMinMax(0.0, float(np.percentile(values, 99.5)) or 1.0)
 
 
 def _region_names(node: Any) -> dict[str, str]:
@@ -272,18 +236,10 @@ def _name(scan: Any, n: int) -> str:
 
 def show_playback(browser: Any, item: int) -> None:
     """The brain at the item-th age in the slice views, with its growth until then over it."""
-    import slicer
-    import vtk
-
-    browser.SetSelectedItemNumber(item)
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
-    sequences = vtk.vtkCollection()
-    browser.GetSynchronizedSequenceNodes(sequences, True)
-    picture, change = (browser.GetProxyNode(sequences.GetItemAsObject(n)) for n in (0, 1))
+    picture, change = playback.select(browser, item)
     views.show_overlay(picture, change, 0.65, fit=False)
 
 
 def age_text(browser: Any) -> str:
     """ "3.4 years": the age that the browser shows."""
-    value = browser.GetMasterSequenceNode().GetNthIndexValue(browser.GetSelectedItemNumber())
-    return f"{float(value):.1f} years"
+    return f"{playback.index_of(browser):.1f} years"

@@ -1,4 +1,4 @@
-"""The parts of a panel about one subject over time: a list of scans with ages, and the controls that play a sequence."""
+"""The parts of a panel about one subject over time: a list of scans with ages."""
 
 from __future__ import annotations
 
@@ -91,47 +91,6 @@ class ScanList:
         typed = _number(self._ui.scansTable.item(row, 1).text().strip())
         rows = scans_of(self._parameters_of())
         set_scans(self._parameters_of(), [(scan, typed if n == row else age) for n, (scan, age) in enumerate(rows)])
-
-
-class PlayControls:
-    """playButton, ageSlider and ageLabel of a panel's ui, for the sequence browser of its parameter node."""
-
-    def __init__(self, ui: Any, parameters_of: Callable[[], Any]) -> None:
-        self._ui, self._parameters_of, self._filling = ui, parameters_of, False
-        ui.playButton.connect("toggled(bool)", self._play)
-        ui.ageSlider.connect("valueChanged(double)", self._moved)
-
-    @property
-    def _browser(self) -> Any:
-        parameters = self._parameters_of()
-        return None if parameters is None else parameters.browser
-
-    def update(self) -> None:
-        """Fit the slider to the sequence; nothing can be pressed without one."""
-        browser = self._browser
-        self._ui.playButton.enabled = self._ui.ageSlider.enabled = browser is not None
-        if browser is not None:
-            self._filling = True
-            self._ui.ageSlider.maximum = max(0, browser.GetNumberOfItems() - 1)
-            self._ui.ageSlider.value = browser.GetSelectedItemNumber()
-            self._filling = False
-            self._ui.ageLabel.text = growth_results.age_text(browser)
-
-    def stop(self) -> None:
-        """Stop playing."""
-        self._ui.playButton.checked = False
-
-    def _play(self, on: bool) -> None:
-        """Again and again from the first to the last age; Slicer's own timer turns the pages."""
-        if self._browser is not None:
-            if on:
-                growth_results.show_playback(self._browser, self._browser.GetSelectedItemNumber())
-            self._browser.SetPlaybackActive(bool(on))
-
-    def _moved(self, value: float) -> None:
-        if self._browser is not None and not self._filling:
-            growth_results.show_playback(self._browser, round(value))
-            self._ui.ageLabel.text = growth_results.age_text(self._browser)
 
 
 def _number(word: str) -> float:

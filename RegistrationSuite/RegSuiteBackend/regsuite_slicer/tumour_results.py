@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from regsuite.errors import InputError
 
-from regsuite_slicer import nodes, results
+from regsuite_slicer import nodes, playback, results, views
 from regsuite_slicer.arrays import VolumeData, matrix_to_array
 
 COLUMNS = {
@@ -51,7 +51,7 @@ def apply_tumour_result(request: results.RequestNodes, folder: Path) -> TumourRe
     top = results.round_up(float(np.abs(images["residual"].values).max()))
     results.show_as_map(residual, results.jacobian_colours().GetID(), (-top, top), "added")
     _hide_nothing(residual, images["residual"].values, top)
-    geodesic, sequence, browser = _place_series(frames, f"{name} over time")
+    geodesic, sequence, browser = _place_series(frames, f"{name} over time", request.fixed)
     given = {item.name: getattr(common, item.name) for item in fields(common)}
     return TumourResult(
         **given, metamorphosed=metamorphosed, residual=residual, geodesic=geodesic, sequence=sequence, browser=browser,
@@ -80,29 +80,34 @@ def read_series(path: Path) -> list[VolumeData]:
     return [VolumeData(np.ascontiguousarray(values[..., n]), matrix_to_array(to_ras)) for n in range(values.shape[-1])]
 
 
-def show_time(result: TumourResult, number: int) -> None:
-    """Let the geodesic's volume show time `number` (0: the template)."""
-    frame = result.sequence.GetNthDataNode(number)
-    result.geodesic.SetAndObserveImageData(frame.GetImageData())
-    result.browser.SetSelectedItemNumber(number)
+def show_time(browser: Any, number: int) -> None:
+    """Time `number` of the geodesic (0: the template) in the slice views."""
+    (shown,) = playback.select(browser, number)
+    views.show_overlay(shown, None, fit=False)
 
 
-def _place_series(frames: list[VolumeData], name: str) -> tuple[Any, Any, Any]:
-    import slicer
+def time_text(browser: Any) -> str:
+    """ "t = 0.5": from 0, the template, to 1, the patient."""
+    return f"t = {playback.index_of(browser):.2g}"
 
+
+def mass_effect_rows(verdict: Any) -> list[dict[str, float]]:
+    """The rows by shell around the lesion that the report in a verdict table (None: there is none) holds."""
+    if verdict is None or not verdict.GetAttribute(results.REPORT_ATTRIBUTE):
+        return []
+    return list(results.report_of(verdict).get("findings", {}).get("mass_effect") or [])
+
+
+def _place_series(frames: list[VolumeData], name: str, patient: Any) -> tuple[Any, Any, Any]:
     sequence, browser = _new("vtkMRMLSequenceNode", f"{name} frames"), _new("vtkMRMLSequenceBrowserNode", f"{name} player")
-    sequence.SetIndexName("time")
-    sequence.SetIndexUnit("")
-    shown = nodes.set_volume(_new("vtkMRMLScalarVolumeNode", name), frames[-1])
-    for number, frame in enumerate(frames):
-        item = slicer.vtkMRMLScalarVolumeNode()
-        slicer.util.updateVolumeFromArray(item, frame.values)
-        item.CopyOrientation(shown)
-        item.SetName(name)
-        sequence.SetDataNodeAtValue(item, f"{number / max(1, len(frames) - 1):.3f}")
-    browser.AddSynchronizedSequenceNode(sequence)
-    browser.AddProxyNode(shown, sequence, False)
-    browser.SetSelectedItemNumber(len(frames) - 1)
+    times = [number / max(1, len(frames) - 1) for number in range(len(frames))]
+    playback.fill_sequence(sequence, ("time", ""), times, frames, name)
+    (shown,) = playback.connect(browser, [sequence], [name])
+    if patient is not None and patient.GetDisplayNode() is not None:  # its grey values
+        display, given = shown.GetDisplayNode(), patient.GetDisplayNode()
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevel(given.GetWindow(), given.GetLevel())
+    playback.select(browser, len(frames) - 1)
     return shown, sequence, browser
 
 

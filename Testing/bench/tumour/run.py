@@ -1,6 +1,6 @@
 """Weighted metamorphosis by every variant: real patients, drawn pictures, phantoms, and speed beside demeter-metamorphosis.
 
-    python -m Testing.bench.tumour.run DATA -o FOLDER [--only real,follow-up,drawn,speed] [--seeds 20] [--variants lddmm,...]
+    python -m Testing.bench.tumour.run DATA -o FOLDER [--only real,follow-up,drawn,speed] [--seeds 2-21] [--variants lddmm,...]
 
 DATA holds brain-mni and brain-tumour. Every run is one JSON file in FOLDER, kept between calls; seeds go round all variants, so a
 stopped run is a smaller one. Afterwards FOLDER/RESULTS.md holds the tables. `speed` needs demeter-metamorphosis.
@@ -25,15 +25,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--only", default="real,follow-up,drawn,speed")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", default="2-21", help="first and last; settings were chosen on 0 and 1")
     parser.add_argument("--variants", default=",".join(real.VARIANTS))
     given = parser.parse_args()
     variants = given.variants.split(",")
+    first, last = (int(seed) for seed in given.seeds.split("-"))
     given.out.mkdir(parents=True, exist_ok=True)
     parts: dict[str, Iterator[Task]] = {
         "real": real.tasks(given.data, given.out, variants),
         "follow-up": real.follow_up(given.data, given.out, variants),
-        "drawn": drawn.tasks(given.seeds, variants),
+        "drawn": drawn.tasks(range(first, last + 1), variants),
         "speed": speed.tasks(),
     }
     for part in filter(None, given.only.split(",")):

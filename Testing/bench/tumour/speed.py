@@ -43,12 +43,15 @@ def _ball(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.sigmoid(30.0 * (edge - radius)) for edge in (0.4, 0.55))  # type: ignore[return-value]
 
 
-def _ours(source: torch.Tensor, target: torch.Tensor) -> Callable[[torch.Tensor], tuple[float, torch.Tensor, dict[str, float]]]:
+def _shooting(source: torch.Tensor) -> Geodesic:
     spacing = (1.0, 1.0, 1.0)
     lattice = Lattice(source.shape[1:], spacing, source)
     kernel = GaussianKernel(lattice.shape, spacing, (SIGMA,), source)
-    model = GeodesicModel(STEPS, RHO, 1.0 - RHO, 1.0)
-    shooting = Geodesic(source, lattice, kernel, model)
+    return Geodesic(source, lattice, kernel, GeodesicModel(STEPS, RHO, 1.0 - RHO, 1.0))
+
+
+def _ours(source: torch.Tensor, target: torch.Tensor) -> Callable[[torch.Tensor], tuple[float, torch.Tensor, dict[str, float]]]:
+    shooting = _shooting(source)
 
     def data(image: torch.Tensor) -> tuple[float, torch.Tensor]:
         rest = image - target
@@ -94,7 +97,11 @@ def same_energy(case: str, source: torch.Tensor, target: torch.Tensor) -> dict[s
     energy, peer = _ours(source, target), _peer(source, target)
     p = torch.zeros(source.shape, requires_grad=True)
     peer_s = _cpu(lambda: peer.forward(p, n_iter=ITERATIONS, grad_coef=1.0, verbose=False))
-    goal = energy(peer.to_analyse[0].detach().view(source.shape))[0]
+    answer = peer.to_analyse[0].detach().view(source.shape)
+    goal = energy(answer)[0]
+    apart = float((_shooting(source).frames(answer)[-1].image - peer.mp.image.detach().view(source.shape)).square().mean().sqrt())
+    if not apart < 0.2 * float((source - target).square().mean().sqrt()):
+        raise RuntimeError(f"The two models do not shoot to the same image: {apart:.3g} apart (root mean square).")
     start = energy(torch.zeros_like(source))[0]
     begin = time.process_time()
     reached: list[float] = []
@@ -107,7 +114,7 @@ def same_energy(case: str, source: torch.Tensor, target: torch.Tensor) -> dict[s
     if not reached:
         raise RuntimeError(f"The energy {goal:.4g} was not reached: {found.value:.4g}.")
     energies = {"energy_start": start, "energy_goal": goal, "ours_end": found.value}
-    return {"case": case, "peer_s": peer_s, "ours_s": reached[0]} | energies
+    return {"case": case, "peer_s": peer_s, "ours_s": reached[0], "images_apart_rms": apart} | energies
 
 
 def _cpu(work: Callable[[], object]) -> float:

@@ -15,6 +15,8 @@ from regsuite.solvers.lattice import Lattice
 VOLUME = ((10, 12, 11), (2.0, 1.3, 0.9))
 SLICE = ((1, 20, 24), (5.0, 1.3, 0.9))
 SAGITTAL = ((12, 10, 1), (2.0, 1.3, 0.9))
+THIN = ((3, 9, 2), (2.0, 1.3, 0.9))
+WIDE = ((1, 9, 130), (5.0, 1.3, 0.9))  # the kernel is applied in blocks
 
 
 def noise(shape: tuple[int, ...], seed: int, sigma: float = 1.5) -> torch.Tensor:
@@ -39,7 +41,7 @@ def masks(shape: tuple[int, ...], steps: int) -> torch.Tensor:
     return torch.rand(steps + 1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
 
 
-@pytest.mark.parametrize("case", [VOLUME, SLICE, SAGITTAL])
+@pytest.mark.parametrize("case", [VOLUME, SLICE, SAGITTAL, THIN, WIDE])
 @pytest.mark.parametrize("kind", ["lddmm", "metamorphosis", "weighted"])
 @pytest.mark.parametrize("keep", [0.0, 1e9])
 def test_the_gradient_is_that_of_the_discrete_energy(case: tuple, kind: str, keep: float) -> None:

@@ -16,7 +16,7 @@ changes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,8 +62,8 @@ class Frame:
 class Geodesic:
     """Shoots from `source` (1, D, H, W) on `lattice`, and differentiates what comes out by z_0 with a hand-written adjoint.
 
-    Only (u, A) of every step is kept; the rest is computed again on the way back, so memory grows by d + 1 numbers per voxel and
-    step.
+    Map and A of every step are kept; where the rest would not fit into keep_bytes it is computed again on the way back, and memory
+    grows by d + 1 numbers per voxel and step.
     """
 
     def __init__(
@@ -82,16 +82,23 @@ class Geodesic:
     def _mask(self, k: int) -> torch.Tensor | float:
         return 1.0 if self.model.masks is None else self.model.masks[k]
 
-    def _read(self, k: int, u: torch.Tensor, carried: torch.Tensor | None, z0: torch.Tensor) -> _State:
-        """Everything at time k from the map and the carried part of A."""
-        pair = torch.cat([self.source, z0])
+    def _read(self, k: int, moving: torch.Tensor, pair: torch.Tensor, complete: bool = False) -> _State:
+        """Everything at time k from `moving`, the map and, when intensity is added, A; pair: source and z_0.
+
+        complete: A holds already what is added in the step that led to k; otherwise it is added here, in place.
+        """
+        d = self.lattice.dimensions
+        u = moving[:d]
+        if k == 0:  # the identity
+            return _State(moving, pair[:1], pair[1:], None, None, pair[1:])
         s, q = self.lattice.sample(pair, u).split(1)
-        det, cofactors = self.lattice.determinant(u)
+        det, columns = self.lattice.determinant(u)
         z = det * q
-        if carried is None:
-            return _State(u, None, pair, s, q, det, cofactors, z)
-        added = carried if k == 0 else torch.addcmul(carried, z, self._source_of(k), value=1.0)
-        return _State(u, added, pair, s + added, q, det, cofactors, z)
+        if len(moving) == d:
+            return _State(moving, s, q, det, columns, z)
+        if not complete:
+            moving[d:].addcmul_(z, self._source_of(k))
+        return _State(moving, s + moving[d:], q, det, columns, z)
 
     def _source_of(self, k: int) -> torch.Tensor:
         """dt mu M_k, (1, D, H, W) or a number as a tensor."""
@@ -105,20 +112,19 @@ class Geodesic:
         momentum = slope * state.z
         return slope, momentum, self.kernel(momentum).mul_(-self.model.pull)
 
-    def _advance(self, state: _State, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _advance(self, k: int, state: _State, v: torch.Tensor) -> torch.Tensor:
+        """Map and carried intensity at time k + 1."""
         w = v * -self.dt
         d = len(w)
-        moving = state.u if state.added is None else torch.cat([state.u, state.added])
-        moved = self.lattice.sample(moving, w)
-        if state.added is None:
-            return moved + w, None
-        carried = moved[d:] if self.model.support is None else moved[d:] * self.model.support
-        return moved[:d] + w, carried
+        moved = torch.zeros_like(state.moving) if k == 0 else self.lattice.sample(state.moving, w)
+        moved[:d].add_(w)
+        if len(moved) > d and self.model.support is not None:
+            moved[d:].mul_(self.model.support)
+        return moved
 
-    def start(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """u = 0 and, when intensity may be added, A = 0."""
-        u = self.source.new_zeros(self.lattice.dimensions, *self.source.shape[1:])
-        return u, torch.zeros_like(self.source) if self.model.mu > 0.0 else None
+    def start(self) -> torch.Tensor:
+        """u = 0 and, when intensity may be added, A = 0, as channels."""
+        return self.source.new_zeros(self.lattice.dimensions + (self.model.mu > 0.0), *self.source.shape[1:])
 
     def first_change(self, length_mm: float) -> float:
         """How large |z_0| may become in a first step so that velocities stay below about `length_mm`."""
@@ -127,27 +133,25 @@ class Geodesic:
 
     def frames(self, z0: torch.Tensor) -> list[Frame]:
         """The n + 1 times of the geodesic."""
-        out = []
-        u, carried = self.start()
-        for k in range(self.model.steps + 1):
-            state = self._read(k, u, carried, z0)
-            added = torch.zeros_like(self.source) if state.added is None else state.added
-            out.append(Frame(u, state.image, added, state.z))
-            if k < self.model.steps:
-                u, carried = self._advance(state, self._velocity(state)[2])
-        return out
+        d = self.lattice.dimensions
+        return [
+            Frame(s.moving[:d], s.image, s.moving[d:] if len(s.moving) > d else torch.zeros_like(s.image), s.z)
+            for s, _ in self._path(z0)
+        ]
 
     def norms(self, z0: torch.Tensor) -> list[tuple[float, float]]:
         """(|v_t|_V^2, rho |z_t|_M^2), means over the image, at t = 0, dt, ..., 1. Their sum is constant when M is."""
-        out = []
-        u, carried = self.start()
+        return [(self._kinetic(*motion[1:]), self._added_cost(k, s.z)) for k, (s, motion) in enumerate(self._path(z0))]
+
+    def _path(self, z0: torch.Tensor) -> Iterator[tuple[_State, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
+        """State and velocity (see `_velocity`) at the n + 1 times."""
+        moving, pair = self.start(), torch.cat([self.source, z0])
         for k in range(self.model.steps + 1):
-            state = self._read(k, u, carried, z0)
-            _, momentum, v = self._velocity(state)
-            out.append((self._kinetic(momentum, v), self._added_cost(k, state.z)))
+            state = self._read(k, moving, pair)
+            motion = self._velocity(state)
+            yield state, motion
             if k < self.model.steps:
-                u, carried = self._advance(state, v)
-        return out
+                moving = self._advance(k, state, motion[2])
 
     def _kinetic(self, momentum: torch.Tensor, v: torch.Tensor) -> float:
         return -self.model.pull * float((momentum * v).sum()) / self.source.numel()
@@ -166,93 +170,85 @@ class Geodesic:
         shrinks some volume below `least_volume` is infinitely dear (and has no gradient): a line search steps back from folds.
         """
         n, kept = self.model.steps, []
-        u, carried = self.start()
+        moving, pair = self.start(), torch.cat([self.source, z0])
         kinetic = added = 0.0
         for k in range(n):
             tick()
-            state = self._read(k, u, carried, z0)
+            state = self._read(k, moving, pair)
             if self._folds(state):
                 return _refused(z0)
             slope, momentum, v = self._velocity(state)
-            kept.append((u, carried, (state, slope, v) if self.keeps_all else None))
+            kept.append((moving, (state, slope, v) if self.keeps_all else None))
             kinetic += self.dt * self._kinetic(momentum, v)
             added += self.dt * self._added_cost(k, state.z) if k else 0.0
-            u, carried = self._advance(state, v)
-        state = self._read(n, u, carried, z0)
+            moving = self._advance(k, state, v)
+        state = self._read(n, moving, pair)
         if self._folds(state):
             return _refused(z0)
         added += self.dt * self._added_cost(n, state.z)
         value, image_bar = data(state.image)
         gradient = torch.zeros_like(z0)
-        back = self._read_back(n, state, image_bar, torch.zeros_like(image_bar), torch.zeros_like(u), weight, gradient)
+        bar = self._read_back(n, state, pair, image_bar, torch.zeros_like(image_bar), torch.zeros_like(moving), weight, gradient)
         for k in reversed(range(n)):
             tick()
-            u, carried, known = kept.pop()
+            moving, known = kept.pop()
             if known is None:
-                state = self._read(k, u, carried, z0)
+                state = self._read(k, moving, pair, complete=True)
                 slope, _, v = self._velocity(state)
                 known = (state, slope, v)
-            back = self._step_back(k, known, *back, weight, gradient)
+            bar = self._step_back(k, known, pair, bar, weight, gradient)
         parts = {"data": value, "velocity": kinetic, "intensity": added}
         return value + weight * (kinetic + added), gradient, parts
 
     def folds(self, z0: torch.Tensor) -> bool:
         """Whether `energy` would refuse z_0."""
-        u, carried = self.start()
-        for k in range(self.model.steps + 1):
-            state = self._read(k, u, carried, z0)
-            if self._folds(state):
-                return True
-            if k < self.model.steps:
-                u, carried = self._advance(state, self._velocity(state)[2])
-        return False
+        return any(self._folds(state) for state, _ in self._path(z0))
 
     def _folds(self, state: _State) -> bool:
-        return float(state.det.min()) < self.model.least_volume
+        return state.det is not None and float(state.det.min()) < self.model.least_volume
 
     def _step_back(
         self,
         k: int,
         known: tuple[_State, torch.Tensor, torch.Tensor],
-        u_bar: torch.Tensor,
-        carried_bar: torch.Tensor | None,
+        pair: torch.Tensor,
+        bar: torch.Tensor,
         weight: float,
         gradient: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """From the adjoints of (u, carried) after step k to those before it; known: state, grad I and v of the step."""
+    ) -> torch.Tensor:
+        """From the adjoint of what moves after step k to that before it; known: state, grad I and v of the step."""
         state, slope, v = known
         d, pull = len(v), self.model.pull
-        moving = state.u if state.added is None else torch.cat([state.u, state.added])
-        if carried_bar is not None and self.model.support is not None:
-            carried_bar = carried_bar * self.model.support
-        moved_bar = u_bar if carried_bar is None else torch.cat([u_bar, carried_bar])
-        before, w_bar = self.lattice.sample_back(moved_bar, moving, v * -self.dt)
-        w_bar = w_bar.add_(u_bar)
+        if len(bar) > d and self.model.support is not None:
+            bar[d:].mul_(self.model.support)
+        before, w_bar = (bar, bar[:d]) if k == 0 else self.lattice.sample_back(bar, state.moving, v * -self.dt)
+        if k:
+            w_bar.add_(bar[:d])
         # v = -a K m and the kinetic part a^2 <m, K m>: both go back through K at once
         m_bar = self.kernel(w_bar).mul_(self.dt * pull).add_(v, alpha=-2.0 * weight * self.dt * pull / self.source.numel())
         z_bar = (m_bar * slope).sum(dim=0, keepdim=True)
-        image_bar = self.lattice.gradient_back(m_bar.mul_(state.z))
-        if carried_bar is None:
-            return self._read_back(k, state, image_bar, z_bar, before, weight, gradient)
-        u_back, added_back = before[:d], before[d:]
-        return self._read_back(k, state, image_bar, z_bar, u_back, weight, gradient, added_back)
+        if k == 0:  # z is z_0; template and map are given
+            gradient += z_bar
+            return before
+        return self._read_back(k, state, pair, self.lattice.gradient_back(m_bar.mul_(state.z)), z_bar, before, weight, gradient)
 
     def _read_back(
-        self, k: int, state: _State, image_bar: torch.Tensor, z_bar: torch.Tensor, u_bar: torch.Tensor,
-        weight: float, gradient: torch.Tensor, added_bar: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:  # fmt: skip
-        """Adjoint of `_read`: adds to `gradient`, returns the adjoints of u and of the carried part."""
-        if state.added is not None:
-            added_bar = image_bar if added_bar is None else added_bar.add_(image_bar)
-            if k:
-                source = self._source_of(k)
-                z_bar = z_bar.addcmul_(source, added_bar)
-                z_bar.addcmul_(source, state.z, value=2.0 * weight * self.model.rho / (self.model.mu * self.source.numel()))
-        pair_bar, read_bar = self.lattice.sample_back(torch.cat([image_bar, state.det * z_bar]), state.pair, state.u)
+        self, k: int, state: _State, pair: torch.Tensor, image_bar: torch.Tensor, z_bar: torch.Tensor, bar: torch.Tensor,
+        weight: float, gradient: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """Adjoint of `_read` for k > 0: adds to `gradient`, returns the adjoint of what moves (in `bar`)."""
+        assert state.det is not None and state.columns is not None
+        d = self.lattice.dimensions
+        if len(bar) > d:
+            added_bar, source = bar[d:].add_(image_bar), self._source_of(k)
+            z_bar.addcmul_(source, added_bar)
+            z_bar.addcmul_(source, state.z, value=2.0 * weight * self.model.rho / (self.model.mu * self.source.numel()))
+        read = torch.cat([image_bar, state.det * z_bar])
+        pair_bar, u_bar = self.lattice.sample_back(read, pair, state.moving[:d])
         gradient += pair_bar[1:]
-        u_bar = u_bar + read_bar
-        self.lattice.determinant_back(state.q * z_bar, state.cofactors, u_bar)
-        return u_bar, added_bar
+        bar[:d].add_(u_bar)
+        self.lattice.determinant_back(state.q * z_bar, state.columns, bar[:d])
+        return bar
 
 
 def _refused(z0: torch.Tensor) -> tuple[float, torch.Tensor, dict[str, float]]:
@@ -261,11 +257,11 @@ def _refused(z0: torch.Tensor) -> tuple[float, torch.Tensor, dict[str, float]]:
 
 @dataclass
 class _State:
-    u: torch.Tensor
-    added: torch.Tensor | None
-    pair: torch.Tensor
+    """One time: see Geodesic._read. det and columns are None for the identity at time 0."""
+
+    moving: torch.Tensor
     image: torch.Tensor
     q: torch.Tensor
-    det: torch.Tensor
-    cofactors: Sequence[Sequence[torch.Tensor]]
+    det: torch.Tensor | None
+    columns: Sequence[torch.Tensor] | None
     z: torch.Tensor

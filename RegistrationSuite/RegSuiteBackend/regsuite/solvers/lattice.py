@@ -26,8 +26,8 @@ class Lattice:
         self.size = [self.shape[a - 1] for a in self.axes]
         self._flat = tuple(reversed(self.size))
         scale = [2.0 / (n * h) for n, h in zip(self.size, self.spacing, strict=True)]
-        self._scale = torch.tensor(scale, dtype=like.dtype, device=like.device)
-        self._base = normalised_centres(self._flat).to(like)
+        self._scale = torch.tensor(scale, dtype=like.dtype, device=like.device).view(-1, *[1] * self.dimensions)
+        self._base = normalised_centres(self._flat).movedim(-1, 0).contiguous().to(like)
 
     @property
     def dimensions(self) -> int:
@@ -35,9 +35,9 @@ class Lattice:
         return len(self.axes)
 
     def _grid(self, u: torch.Tensor) -> torch.Tensor:
-        """(d, D, H, W) mm -> (1, ..., d) normalised coordinates of id + u."""
-        flat = u.reshape(self.dimensions, *self._flat).movedim(0, -1)
-        return torch.addcmul(self._base, flat, self._scale)[None]
+        """(d, D, H, W) mm -> (1, ..., d) normalised coordinates of id + u; one plane per coordinate in memory, which is quicker."""
+        planes = torch.addcmul(self._base, u.reshape(self.dimensions, *self._flat), self._scale)
+        return planes.movedim(0, -1)[None]
 
     def _squeeze(self, data: torch.Tensor) -> torch.Tensor:
         return data.reshape(1, -1, *self._flat)
@@ -49,69 +49,92 @@ class Lattice:
     def sample_back(self, bar: torch.Tensor, data: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Adjoint of `sample`: adjoints of data and of u (per mm)."""
         data_bar, grid_bar = sample_lattice_back(self._squeeze(bar), self._squeeze(data), self._grid(u))
-        u_bar = (grid_bar[0] * self._scale).movedim(-1, 0).reshape(u.shape)
-        return data_bar.view(data.shape), u_bar
+        u_bar = torch.empty(self.dimensions, *self._flat, dtype=u.dtype, device=u.device)
+        torch.mul(grid_bar[0].movedim(-1, 0), self._scale, out=u_bar)
+        return data_bar.view(data.shape), u_bar.view(u.shape)
 
     def gradient(self, image: torch.Tensor) -> torch.Tensor:
         """(1, D, H, W) -> (d, D, H, W) per mm: central differences, one-sided at the border."""
-        return torch.cat([_difference(image, a, h) for a, h in zip(self.axes, self.spacing, strict=True)])
+        out = image.new_empty(self.dimensions, *self.shape)
+        for n, (axis, h) in enumerate(zip(self.axes, self.spacing, strict=True)):
+            _difference(image, axis, h, out[n : n + 1])
+        return out
 
     def gradient_back(self, bar: torch.Tensor) -> torch.Tensor:
         """Adjoint of `gradient`: (d, D, H, W) -> (1, D, H, W)."""
         out = torch.zeros_like(bar[:1])
-        for component, a, h in zip(bar.split(1), self.axes, self.spacing, strict=True):
-            _difference_back(component, a, h, out)
+        for component, axis, h in zip(bar.split(1), self.axes, self.spacing, strict=True):
+            _difference_back(component, axis, h, out)
         return out
 
-    def determinant(self, u: torch.Tensor) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
-        """det(I + Du) (1, D, H, W) and the cofactors [component][axis]."""
-        d = self.dimensions
-        jac = [[_difference(u[r : r + 1], a, h) for a, h in zip(self.axes, self.spacing, strict=True)] for r in range(d)]
-        for r in range(d):
-            jac[r][r] += 1.0
-        if d == 2:
-            (a, b), (c, e) = jac
-            return torch.addcmul(a * e, b, c, value=-1.0), [[e, -c], [-b, a]]
-        cof = []
-        for r in range(3):
-            p, q = jac[(r + 1) % 3], jac[(r + 2) % 3]
-            cof.append([_cross(p, q, s) for s in range(3)])
-        det = jac[0][0] * cof[0][0]
-        det.addcmul_(jac[0][1], cof[0][1]).addcmul_(jac[0][2], cof[0][2])
-        return det, cof
+    def determinant(self, u: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """det(I + Du) (1, D, H, W) and the columns of I + Du: derivatives along each axis, (d, D, H, W)."""
+        columns = []
+        for n, (axis, h) in enumerate(zip(self.axes, self.spacing, strict=True)):
+            column = torch.empty_like(u)
+            _difference(u, axis, h, column)
+            column[n].add_(1.0)
+            columns.append(column)
+        x, y = columns[:2]
+        if len(columns) == 2:
+            return (x[:1] * y[1:]).addcmul_(x[1:], y[:1], value=-1.0), columns
+        det = torch.zeros_like(u[:1])
+        for r, (s, t) in enumerate(_TURNS):
+            minor = (x[s] * y[t]).addcmul_(x[t], y[s], value=-1.0)
+            det[0].addcmul_(minor, columns[2][r])
+        return det, columns
 
-    def determinant_back(self, bar: torch.Tensor, cofactors: Sequence[Sequence[torch.Tensor]], out: torch.Tensor) -> None:
+    def determinant_back(self, bar: torch.Tensor, columns: Sequence[torch.Tensor], out: torch.Tensor) -> None:
         """Adds the adjoint of `determinant` to `out` (d, D, H, W)."""
-        for r, row in enumerate(cofactors):
-            for cofactor, a, h in zip(row, self.axes, self.spacing, strict=True):
-                _difference_back(bar * cofactor, a, h, out[r : r + 1])
+        part = torch.empty_like(out)
+        if len(columns) == 2:
+            against = -bar
+            for n, (plus, minus) in enumerate(((bar, against), (against, bar))):
+                other = columns[1 - n]
+                torch.mul(plus, other[1:], out=part[:1])
+                torch.mul(minus, other[:1], out=part[1:])
+                _difference_back(part, self.axes[n], self.spacing[n], out)
+            return
+        for n, (a, b) in enumerate(_TURNS):
+            p, q = columns[a], columns[b]
+            for r, (s, t) in enumerate(_TURNS):
+                torch.mul(p[s], q[t], out=part[r]).addcmul_(p[t], q[s], value=-1.0).mul_(bar[0])
+            _difference_back(part, self.axes[n], self.spacing[n], out)
 
 
-def _cross(p: Sequence[torch.Tensor], q: Sequence[torch.Tensor], s: int) -> torch.Tensor:
-    a, b = (s + 1) % 3, (s + 2) % 3
-    return torch.addcmul(p[a] * q[b], p[b], q[a], value=-1.0)
+_TURNS = ((1, 2), (2, 0), (0, 1))
 
 
-def _difference(x: torch.Tensor, axis: int, h: float) -> torch.Tensor:
-    """(x[i + 1] - x[i - 1]) / 2h along `axis`; (x[1] - x[0]) / h at the border."""
+def _ends(n: int) -> tuple[slice, slice, slice]:
+    """The border voxels of a line of n > 2, and of the pairs next to them the voxels with the higher and with the lower index."""
+    return slice(0, n, n - 1), slice(1, n, n - 2), slice(0, n - 1, n - 2)
+
+
+def _along(x: torch.Tensor, axis: int, part: slice) -> torch.Tensor:
+    return x[(slice(None),) * axis + (part,)]
+
+
+def _difference(x: torch.Tensor, axis: int, h: float, out: torch.Tensor) -> None:
+    """out = (x[i + 1] - x[i - 1]) / 2h along `axis`; (x[1] - x[0]) / h at the border."""
     n = x.shape[axis]
-    out = torch.empty_like(x)
-    if n > 2:
-        inner = out.narrow(axis, 1, n - 2)
-        torch.sub(x.narrow(axis, 2, n - 2), x.narrow(axis, 0, n - 2), out=inner)
-        inner.mul_(0.5 / h)
-    for first, second, at in ((0, 1, 0), (n - 2, n - 1, n - 1)):
-        out.narrow(axis, at, 1).copy_((x.narrow(axis, second, 1) - x.narrow(axis, first, 1)) / h)
-    return out
+    if n == 2:
+        out.copy_((x.narrow(axis, 1, 1) - x.narrow(axis, 0, 1)) / h)
+        return
+    border, upper, lower = _ends(n)
+    torch.sub(x.narrow(axis, 2, n - 2), x.narrow(axis, 0, n - 2), out=out.narrow(axis, 1, n - 2)).mul_(0.5 / h)
+    torch.sub(_along(x, axis, upper), _along(x, axis, lower), out=_along(out, axis, border)).mul_(1.0 / h)
 
 
 def _difference_back(bar: torch.Tensor, axis: int, h: float, out: torch.Tensor) -> None:
     n = bar.shape[axis]
-    if n > 2:
-        inner = bar.narrow(axis, 1, n - 2)
-        out.narrow(axis, 2, n - 2).add_(inner, alpha=0.5 / h)
-        out.narrow(axis, 0, n - 2).add_(inner, alpha=-0.5 / h)
-    for first, second, at in ((0, 1, 0), (n - 2, n - 1, n - 1)):
-        edge = bar.narrow(axis, at, 1)
-        out.narrow(axis, second, 1).add_(edge, alpha=1.0 / h)
-        out.narrow(axis, first, 1).add_(edge, alpha=-1.0 / h)
+    if n == 2:
+        both = bar.sum(dim=axis, keepdim=True) / h
+        out.narrow(axis, 1, 1).add_(both)
+        out.narrow(axis, 0, 1).sub_(both)
+        return
+    border, upper, lower = _ends(n)
+    inner, edge = bar.narrow(axis, 1, n - 2), _along(bar, axis, border)
+    out.narrow(axis, 2, n - 2).add_(inner, alpha=0.5 / h)
+    out.narrow(axis, 0, n - 2).add_(inner, alpha=-0.5 / h)
+    _along(out, axis, upper).add_(edge, alpha=1.0 / h)
+    _along(out, axis, lower).add_(edge, alpha=-1.0 / h)
