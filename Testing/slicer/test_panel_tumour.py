@@ -61,11 +61,13 @@ def test_what_is_missing_is_named(tumour: panel.Panel, files: Path) -> None:
 
 
 def finish(tumour: panel.Panel, files: Path) -> dict[str, Any]:
-    """Choose the inputs, set quick settings, press Apply and wait for the result; the nodes of the inputs."""
+    """Choose the inputs (the lesion as a segmentation), set quick settings, press Apply and wait for the result; the nodes of the inputs."""
     ui, nodes = tumour.ui, load(files)
     ui.fixedVolumeSelector.setCurrentNode(nodes["fixed"])
     ui.movingVolumeSelector.setCurrentNode(nodes["moving"])
-    ui.lesionMaskSelector.setCurrentNode(nodes["lesion"])
+    nodes["segmentation"] = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Drawn lesion")
+    slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(nodes["lesion"], nodes["segmentation"])
+    ui.lesionMaskSelector.setCurrentNode(nodes["segmentation"])
     for name, value in FAST.items():
         tumour.widget._controls["tumour-wm"].widgets[f"tumourWm.{name}"].value = value
     panel.click(ui.applyButton)

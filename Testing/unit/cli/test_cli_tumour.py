@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from regsuite import cli, io
 from regsuite.geometry import Image
@@ -57,6 +58,22 @@ def test_a_slice_is_registered(slices: Phantom, tmp_path: Path) -> None:
     assert report["findings"]["ssd"]["deformation"] < report["findings"]["ssd"]["before"]
     similarity = {when: report["metrics"][when]["similarity"]["ncc"] for when in ("before", "after")}
     assert similarity["after"] > similarity["before"]
+    check_inverse(tmp_path / "out", slices)
+    masks, geodesic = (sitk.ReadImage(str(tmp_path / "out" / f"{name}.seq.nrrd")) for name in ("masks", "geodesic"))
+    sizes = sitk.GetArrayFromImage(masks).astype(float).reshape(-1, masks.GetNumberOfComponentsPerPixel()).sum(axis=0)
+    assert len(sizes) == geodesic.GetNumberOfComponentsPerPixel() == report["config"]["steps"] + 1
+    assert 0.0 < sizes[0] < 0.4 * sizes[-1] and (np.diff(sizes) > 0.0).all()  # the mask grows from its seed
+
+
+def check_inverse(out: Path, phantom: Phantom) -> None:
+    """There and back again, for the voxels inside the head."""
+    there, back = (sitk.ReadTransform(str(out / f"{name}.h5")) for name in ("transform", "inverse_transform"))
+    index = torch.nonzero(phantom.fixed_mask.data[0] > 0)[::37].flip(1).double()
+    points = phantom.fixed.grid.index_to_world(index).numpy() * [-1.0, -1.0, 1.0]
+    away = [np.subtract(back.TransformPoint(there.TransformPoint(p)), p) for p in points.tolist()]
+    moved = [np.subtract(there.TransformPoint(p), p) for p in points.tolist()]
+    assert np.linalg.norm(moved, axis=1).max() > 1.0
+    assert np.linalg.norm(away, axis=1).max() < 0.1
 
 
 @pytest.mark.parametrize("kind", ["empty", "whole brain", "off the brain"])
