@@ -75,17 +75,19 @@ class PediatricLongitudinalLogic(RegistrationLogic):
         methods={},
         inputs=(
             Input("scans", "images", "volumes", "scans", required=True),
+            Input("masks", "masks", "labels_each", "brain masks", of="scans"),
             Input("regions", "labels", "labels", "regions", of="regionsScan"),
         ),
         command="longitudinal",
     )
 
     def inputsOf(self, parameters: Any) -> dict[str, Any]:
-        """Scans and ages come from the list; regions without a choice belong to the first scan of the list."""
+        """Scans, ages and masks come from the list; regions without a choice belong to the first scan of the list."""
         rows = scan_list.scans_of(parameters)
-        scans, ages = [scan for scan, _age in rows], [age for _scan, age in rows]
+        scans, ages = [row[0] for row in rows], [row[1] for row in rows]
+        masks = [row[2] for row in rows] if any(row[2] for row in rows) else None
         drawn_on = parameters.regionsScan or (scans[0] if scans else None)
-        return {"scans": scans, "ages": ages, "regions": parameters.regions, "regionsScan": drawn_on}
+        return {"scans": scans, "ages": ages, "masks": masks, "regions": parameters.regions, "regionsScan": drawn_on}
 
     def outputsOf(self, parameters: Any) -> growth_results.GrowthNodes:
         """The nodes that a run reads from and writes to."""
@@ -114,6 +116,9 @@ class PediatricLongitudinalLogic(RegistrationLogic):
         if len(set(ages)) < len(ages):
             twice = next(age for age in ages if ages.count(age) > 1)
             return _("Two scans have the same age ({age:g} years); growth per year needs different ages.").format(age=twice)
+        without = [scan.GetName() for scan, mask in zip(scans, inputs["masks"] or scans, strict=False) if mask is None]
+        if without or len(inputs["masks"] or scans) != len(scans):
+            return _("Give a brain mask for every scan or for none; '{name}' has none.").format(name=(without or ["the last"])[0])
         if inputs["regions"] is not None and inputs["regionsScan"] not in scans:
             return _("The regions belong to a scan that is not on the list; choose the scan that they are drawn on.")
         if outputs.growth is not None and outputs.growth in scans:
@@ -132,6 +137,7 @@ class PediatricLongitudinalLogic(RegistrationLogic):
         *,
         regions: Any = None,
         regionsScan: Any = None,
+        masks: list[Any] | None = None,
         align: str = "affine",
         bias: bool = True,
         brightness: bool = True,
@@ -143,12 +149,13 @@ class PediatricLongitudinalLogic(RegistrationLogic):
         """Measure growth between scans of one child; no panel is needed. The inputs are not changed.
 
         ages: years, one for each scan. regions: a segmentation or label map drawn on `regionsScan` (default: the first scan) and
-        carried to all. contrast: "any" where white and grey matter exchange their brightness (below about two years). Returns a
-        GrowthInScene (growth, template, volumes, chart, transforms, regions, browser, report), or with blocking=False a Run.
+        carried to all. masks: one brain mask for each scan (default: found). contrast: "any" where white and grey matter exchange
+        their brightness (below about two years). Returns a GrowthInScene (growth, template, volumes, chart, transforms, regions,
+        browser, report), or with blocking=False a Run.
         Raises JobError with one sentence when something is missing or goes wrong.
         """
         drawn_on = regionsScan or (scanNodes[0] if scanNodes else None)
-        inputs = {"scans": list(scanNodes), "ages": list(ages), "regions": regions, "regionsScan": drawn_on}
+        inputs = {"scans": list(scanNodes), "ages": list(ages), "masks": masks, "regions": regions, "regionsScan": drawn_on}
         outputs = growth_results.GrowthNodes(tuple(scanNodes), tuple(ages), regions)
         steps = {"align": align, "bias": bias, "brightness": brightness, "contrast": contrast}
         further = {**steps, "ages": list(ages), "preset": preset, "frames": frames, **_labelled(inputs)}
@@ -170,7 +177,7 @@ class PediatricLongitudinalWidget(PanelWidget):
 
     def setup(self) -> None:
         """The common sections, then the list of scans and what shows growth."""
-        titles = [_("Scan"), _("Age (years)"), _("Volume (%)"), _("% per year")]
+        titles = [_("Scan"), _("Age (years)"), _("Volume (%)"), _("% per year"), _("Brain mask")]
         self.scans = self.player = None
         PanelWidget.setup(self)
         self.scans = scan_list.ScanList(self.ui, lambda: self.parameters, titles)

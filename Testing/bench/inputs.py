@@ -46,6 +46,7 @@ REAL: dict[str, Callable[[Path], Case]] = {
 }
 DEFAULT_INPUTS = ["thorax-0", *REAL]
 PAIR = re.compile(r"ixi-(\d{3})-(\d{3})")  # fixed and moving subject of brain-ixi
+FIELD = re.compile(r"syn-(\d+)")  # `syn` under the field, bias and noise of another seed (its own is 1)
 
 
 def build(name: str, data: Path) -> Case:
@@ -54,6 +55,8 @@ def build(name: str, data: Path) -> Case:
         return thorax(int(name.removeprefix("thorax-")))
     if pair := PAIR.fullmatch(name):
         return brain.ixi_pair(data, f"IXI{pair[1]}", f"IXI{pair[2]}")
+    if field := FIELD.fullmatch(name):
+        return brain.syn(data, int(field[1]))
     return REAL[name](data)
 
 

@@ -35,7 +35,7 @@ def brain_under_field(moving: sitk.Image, labels: sitk.Image, seed: int, sigma_m
     )
 
 
-def syn(data: Path) -> Case:
+def syn(data: Path, seed: int = 1) -> Case:
     """MNI152 T1 at 1.5 mm; labels: grey and white matter where their probability exceeds one half."""
     t1, grey, white = (
         sitk.ReadImage(str(data / "brain-mni" / f"mni_icbm152_{key}_tal_nlin_sym_09a_converted.nii.gz"), sitk.sitkFloat32)
@@ -47,7 +47,7 @@ def syn(data: Path) -> Case:
               for im in (t1, grey, white)]  # fmt: skip
     gm, wm = (sitk.GetArrayFromImage(im) / 255.0 for im in smooth[1:])
     labels = np.where(wm > 0.5, 2, np.where(gm > 0.5, 1, 0)).astype(np.uint8)
-    return brain_under_field(smooth[0], image_like(labels, grid), seed=1, sigma_mm=14.0)
+    return brain_under_field(smooth[0], image_like(labels, grid), seed=seed, sigma_mm=14.0)
 
 
 def ixi(data: Path, subject: str) -> tuple[sitk.Image, sitk.Image]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate import evaluate
-from inputs import DEFAULT_INPUTS, PAIR, REAL, prepare
+from inputs import DEFAULT_INPUTS, FIELD, PAIR, REAL, prepare
 from measure import measure
 from peers import PEERS, TAKES_MASK
 from report import markdown, plain
@@ -145,10 +145,10 @@ def main() -> int:
     if unknown:
         print(f"unknown method: {', '.join(unknown)}; known: {', '.join(['identity', *OURS, *PEERS])}", file=sys.stderr)
         return 2
-    made = re.compile(rf"thorax-\d+|{PAIR.pattern}")
+    made = re.compile(rf"thorax-\d+|{PAIR.pattern}|{FIELD.pattern}")
     strange = [n for n in args.inputs.split(",") if n not in REAL and not made.fullmatch(n)]
     if strange:
-        print(f"unknown input: {', '.join(strange)}; known: thorax-SEED, {', '.join(REAL)}", file=sys.stderr)
+        print(f"unknown input: {', '.join(strange)}; known: thorax-SEED, syn-SEED, ixi-NNN-NNN, {', '.join(REAL)}", file=sys.stderr)
         return 2
     for method in filter(None, args.rerun.split(",")):
         shutil.rmtree(args.out / "results" / method, ignore_errors=True)

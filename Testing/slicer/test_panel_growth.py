@@ -13,8 +13,10 @@ from harness.qt import dialogs
 app.start()
 
 import lung_case  # noqa: E402
+import SimpleITK as sitk  # noqa: E402
 import slicer  # noqa: E402
-from regsuite_slicer import growth_results, scan_list  # noqa: E402
+from regsuite_slicer import growth_results, install, scan_list  # noqa: E402
+from regsuite_slicer.job import JobError  # noqa: E402
 from regsuite_slicer.sample_data import load_growth_phantom  # noqa: E402
 
 MODULE = lung_case.SUITE / "PediatricLongitudinal" / "PediatricLongitudinal.py"
@@ -126,11 +128,44 @@ def test_a_list_is_saved_with_the_scene_and_edited(opened: panel.Panel) -> None:
     ui.scanSelector.setCurrentNode(nodes[1])
     assert ui.ageSpinBox.value == 0.5
     panel.click(ui.addScanButton)
-    assert scan_list.scans_of(opened.widget.parameters) == [(nodes[1], 0.5), (nodes[0], 3.0)]
+    assert scan_list.scans_of(opened.widget.parameters) == [(nodes[1], 0.5, None), (nodes[0], 3.0, None)]
     ui.scansTable.setCurrentCell(0, 0)
     panel.click(ui.removeScanButton)
     slicer.mrmlScene.RemoveNode(nodes[0])
     assert scan_list.scans_of(opened.widget.parameters) == []
+
+
+def test_brain_masks_are_listed_and_handed_on(opened: panel.Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ui, logic = opened.ui, opened.logic
+    scans = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in ("A", "B")]
+    masks = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", f"{name} brain") for name in ("A", "B")]
+    for n, node in enumerate([*scans, *masks]):
+        slicer.util.updateVolumeFromArray(node, np.full((9, 9, 9), n + 1, dtype=np.int16))
+    for scan, age, mask in zip(scans, (3.0, 2.0), (masks[0], None), strict=True):
+        ui.scanSelector.setCurrentNode(scan)
+        ui.ageSpinBox.value = age
+        ui.maskSelector.setCurrentNode(mask)
+        panel.click(ui.addScanButton)
+        assert ui.maskSelector.currentNode() is None
+    assert ui.applyButton.toolTip == "Give a brain mask for every scan or for none; 'B' has none."
+    ui.maskSelector.setCurrentNode(masks[1])
+    panel.click(ui.addScanButton)  # B again: it gets the mask
+    assert ui.applyButton.enabled and [ui.scansTable.item(n, 4).text() for n in (0, 1)] == ["B brain", "A brain"]
+    assert scan_list.scans_of(opened.widget.parameters) == [(scans[1], 2.0, masks[1]), (scans[0], 3.0, masks[0])]
+
+    found: list[list[int]] = []
+
+    def submit(request: dict[str, Any], *, on_failed: Any, **_: Any) -> None:
+        found.append([int(sitk.GetArrayFromImage(sitk.ReadImage(path)).max()) for path in request["masks"]])
+        on_failed(JobError(f"'{Path(request['masks'][1]).name}' is empty.", "input"))
+
+    monkeypatch.setattr(install, "ensure_torch", lambda **_: install.Outcome(install.State.INSTALLED, ""))
+    monkeypatch.setattr(logic.pool, "submit", submit)
+    panel.click(ui.applyButton)
+    panel.wait_until(lambda: opened.widget.run is None, 20, "the refusal")
+    assert found == [[4, 3]] and "'A brain' is empty." in ui.statusLabel.text
+    slicer.mrmlScene.RemoveNode(masks[0])
+    assert "'A' has none" in ui.applyButton.toolTip
 
 
 def test_a_failure_leaves_the_scene_as_it_was(opened: panel.Panel) -> None:
@@ -139,6 +174,6 @@ def test_a_failure_leaves_the_scene_as_it_was(opened: panel.Panel) -> None:
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Other")
     slicer.util.updateVolumeFromArray(other, np.random.default_rng(0).uniform(size=(4, 20, 20)))
     before = lung_case.scene_state()
-    with pytest.raises(Exception, match="expected a volume of at least 8"):
+    with pytest.raises(Exception, match="'Flat' has 4 slices along one axis; expected a volume of at least 8"):
         opened.logic.measure([flat, other], [1.0, 2.0], "Preview")
     assert lung_case.scene_state() == before

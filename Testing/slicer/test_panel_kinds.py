@@ -1,6 +1,7 @@
 """What a panel may have besides a fixed and a moving volume: lists, values, transforms; a job without a method."""
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import lung_case  # noqa: E402,F401 - puts the packages on the path
 import SimpleITK as sitk  # noqa: E402
 import slicer  # noqa: E402
 from regsuite_slicer import install  # noqa: E402
-from regsuite_slicer.job import JobError, JobState  # noqa: E402
+from regsuite_slicer.job import JobError, JobState, Progress  # noqa: E402
 from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic  # noqa: E402
 
 
@@ -80,6 +81,51 @@ def test_lists_values_and_transforms_reach_the_worker(logic: ListLogic) -> None:
     assert logic.pool.shapes == [(5, 4, 3), (4, 5, 6)], "in the order given"
     assert logic.pool.shift == (-1.0, -2.0, 3.0), "in the file points are LPS"
     assert "method" not in logic.pool.request and not run.folder.exists()
+
+
+class ComplainingPool:
+    """Ends the job with a message about its files, or with a report that holds one."""
+
+    def __init__(self, fails: bool) -> None:
+        self.fails = fails
+
+    def submit(self, request: dict[str, Any], *, on_progress: Any, on_finished: Any, on_failed: Any, **_: Any) -> Any:
+        first, second = (Path(path) for path in request["images"])
+        said = f"'{second.name}' is flat; compare {first} and '{request['transform']}'. images_02.nrrdx, my.images_02.nrrd stay."
+        on_progress(Progress(0.5, "Preparing", second.name))
+        if self.fails:
+            on_failed(JobError(said, "input"))
+            return
+        folder = Path(request["out"])
+        folder.mkdir()
+        (folder / "report.json").write_text(json.dumps({"files": {"a": second.name}, "warnings": [said], "number": 0.1}))
+        (folder / "answer.txt").write_text("42")
+        on_finished({"out": str(folder)})
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["message", "report"])
+def test_what_is_said_of_files_is_said_of_the_nodes(logic: ListLogic, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "my start")
+    inputs = {"volumes": [volume("Child 2", (3, 4, 5)), volume('Child \\1 "old"', (3, 4, 5))], "start": transform}
+    expected = "'Child \\1 \"old\"' is flat; compare Child 2 and 'my start'. images_02.nrrdx, my.images_02.nrrd stay."
+    logic.pool = ComplainingPool(fails)  # type: ignore[assignment]
+    reports: list[dict[str, Any]] = []
+
+    def keep(_self: Any, _outputs: Any, folder: Path) -> str:
+        reports.append(json.loads((folder / "report.json").read_text()))
+        return "kept"
+
+    monkeypatch.setattr(ListLogic, "deliver", keep)
+    heard: list[str] = []
+    run = logic.begin(inputs, None, listeners=Listeners(progress=lambda progress: heard.append(progress.detail)))
+    if fails:
+        with pytest.raises(JobError) as told:
+            run.wait(20)
+        assert str(told.value) == expected and told.value.kind == "input"
+    else:
+        run.wait(20)
+        assert reports == [{"files": {"a": "images_02.nrrd"}, "warnings": [expected], "number": 0.1}]
+    assert 'Child \\1 "old"' in heard
 
 
 def test_an_empty_list_and_an_empty_volume_are_named(logic: ListLogic) -> None:

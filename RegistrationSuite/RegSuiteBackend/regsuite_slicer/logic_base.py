@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from slicer.util import VTKObservationMixin
 from regsuite_slicer import advanced, arrays, install, nodes, results, structure_files, world
 from regsuite_slicer.job import Job, JobCancelled, JobError, JobState, Progress, wait_for
 from regsuite_slicer.jobs import WorkerPool, shared_pool
+from regsuite_slicer.names import NodeNames
 
 _SUFFIXES = {"points": "csv", "transform": "h5"}
 
@@ -92,6 +93,7 @@ class Run(VTKObservationMixin):
         self.error: JobError | None = None
         self.overview = b""
         self.job: Job | None = None
+        self._names = NodeNames()
         self._spec, self._inputs, self._outputs, self._request = spec, dict(inputs), outputs, dict(request)
         self.listeners, self._pool, self._cancelling, self._place = listeners, pool, False, deliver
         self._steps = self._prepare()
@@ -167,6 +169,7 @@ class Run(VTKObservationMixin):
                 self._require(item, one)
                 suffix = f"_{number + 1:02d}" if item.several else ""
                 paths.append(self.folder / f"{item.entry}{suffix}.{_SUFFIXES.get(item.kind, 'nrrd')}")
+                self._names.add(paths[-1], one)
                 grid = written.get(item.of, self._inputs.get(item.of))
                 done.append((yield from self._write(item, one, paths[-1], grid[number] if item.kind == "labels_each" else grid)))
             written[item.parameter] = done if item.several else done[0]
@@ -186,7 +189,10 @@ class Run(VTKObservationMixin):
 
     def _write_structures(self, item: Input, node: Any) -> list[str]:
         self._require(item, node)
-        return structure_files.export_structures(node, self.folder, getattr(self._outputs, "transform", None))
+        paths = structure_files.export_structures(node, self.folder, getattr(self._outputs, "transform", None))
+        for path in paths:
+            self._names.add(path, node)
+        return paths
 
     def _write(self, item: Input, node: Any, path: Path, grid: Any) -> Generator[None, None, Any]:
         ignore = getattr(self._outputs, "transform", None)  # an earlier preview is no part of where the moving volume lies
@@ -216,6 +222,7 @@ class Run(VTKObservationMixin):
         out = self.folder / "out"
         overview = out / "overview.png"
         self.overview = overview.read_bytes() if overview.is_file() else b""
+        self._names.in_report(out / "report.json")
         result = self._place(self._outputs, out)
         self._cancelling = False  # the scene has changed: the listener hears of it whatever is pressed now
         for path in [path for path in self.folder.rglob("*") if path.is_file()]:
@@ -226,7 +233,7 @@ class Run(VTKObservationMixin):
 
     def _tell(self, progress: Progress) -> None:
         if self.listeners.progress is not None and not self._cancelling:
-            self.listeners.progress(progress)
+            self.listeners.progress(replace(progress, detail=self._names.in_text(progress.detail)))
 
     def _end(self, outcome: results.SceneResult | JobError) -> None:
         if self.ended:
@@ -236,6 +243,7 @@ class Run(VTKObservationMixin):
         if isinstance(outcome, JobCancelled):
             self.error, self.state, listener = outcome, JobState.CANCELLED, self.listeners.cancelled
         elif isinstance(outcome, JobError):
+            outcome = JobError(self._names.in_text(str(outcome)), outcome.kind)
             self.error, self.state, listener = outcome, JobState.FAILED, self.listeners.failed
         else:
             self.result, self.state, listener = outcome, JobState.FINISHED, self.listeners.finished

@@ -99,6 +99,19 @@ def test_a_shape_to_play_is_the_scan_but_for_its_pose(child: Phantom) -> None:
     assert float((torch.cdist(late, late) - torch.cdist(early, early)).max()) > 0.5
 
 
+def test_another_child_under_a_neutral_name_is_noticed(child: Phantom, result: Path) -> None:
+    report = json.loads((result / "report.json").read_text())
+    assert not any("same child" in text for text in report["warnings"])
+    assert min(row["agreement"] for row in report["time_points"]) > 0.8
+    other = make_phantom("growth", 2, size=(44, 50, 44), ages=(2.0, 5.0)).series[1]
+    request = LongitudinalRequest(["visit1.nrrd", "visit2.nrrd"], [2.0, 5.0], "out", preset="Preview")
+    with torch.no_grad():
+        growth = grow(request, [child.series[0].image, other.image], [child.series[0].mask, other.mask], Progress())
+    assert max(growth.group.agreement) < 0.75
+    (said,) = [text for text in growth.warnings if "same child" in text]
+    assert "'visit1.nrrd'" in said and "'visit2.nrrd'" in said
+
+
 def test_the_folder_is_complete(result: Path) -> None:
     report = json.loads((result / "report.json").read_text())
     assert report["kind"] == "longitudinal"

@@ -51,9 +51,10 @@ def test_brightness_comes_to_one_scale(scan: TimePoint) -> None:
     first, second = match_brightness([scan.image, other], [scan.mask, scan.mask])
     inside = scan.mask.data > 0
     quantiles = [np.quantile(image.data[inside].numpy(), [0.02, 0.25, 0.5, 0.75, 0.98]) for image in (first, second)]
-    assert np.allclose(quantiles[0], quantiles[1], atol=0.01)
-    order = scan.image.data[inside].argsort()
-    assert bool((first.data[inside][order].diff() >= -1e-6).all())  # never turns the order of two values round
+    assert np.allclose(quantiles[0], quantiles[1], atol=0.03)
+    for before, after in ((scan.image, first), (other, second)):  # by a straight line, which bends no edge
+        slope, shift = np.polyfit(before.data[inside].double().numpy(), after.data[inside].double().numpy(), 1)
+        assert slope > 0 and torch.allclose(after.data, slope * before.data + shift, atol=1e-4)
 
 
 def test_doubts_about_a_mask_name_the_scan(scan: TimePoint) -> None:

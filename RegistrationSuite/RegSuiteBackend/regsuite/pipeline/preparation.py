@@ -38,19 +38,22 @@ def find_brain(image: Image, name: str, warnings: list[str]) -> Image:
 
 
 def match_brightness(images: list[Image], masks: list[Image]) -> list[Image]:
-    """Nine quantiles inside the masks brought to their mean over the scans, linear in between (Nyul et al., IEEE TMI 2000)."""
+    """Each image under a straight line of its own, so that nine quantiles inside the masks lie as near as they can to their mean.
+
+    After Nyul et al., IEEE TMI 2000. Differs from it in: one line instead of one piece between each two quantiles. White matter
+    brightens with age, and a bent curve that makes up for it shifts edges where three tissues meet (a region of 12 ml then seemed
+    to grow by half a percentage point more); local correlation forgives a line.
+    """
     knots = []
     for image, mask in zip(images, masks, strict=True):
         inside = image.data[mask.data > 0].float().numpy()
         knots.append(np.quantile(inside[:: max(1, inside.size // 200_000)], _QUANTILES))
     target = np.mean([k / max(k[-1], 1e-9) for k in knots], axis=0)
-    return [image.with_data(_mapped(image.data.float(), k, target)) for image, k in zip(images, knots, strict=True)]
+    return [image.with_data(_on_line(image.data.float(), k, target)) for image, k in zip(images, knots, strict=True)]
 
 
-def _mapped(data: torch.Tensor, knots: np.ndarray, target: np.ndarray) -> torch.Tensor:
-    x = np.concatenate([[min(0.0, knots[0] - 1e-6)], np.maximum.accumulate(knots + 1e-9 * np.arange(len(knots)))])
-    y = np.concatenate([[0.0], target])
-    values = np.interp(data.numpy(), x, y)
-    above = data.numpy() > x[-1]
-    values[above] = y[-1] * data.numpy()[above] / max(x[-1], 1e-9)
-    return torch.from_numpy(values.astype(np.float32))
+def _on_line(data: torch.Tensor, knots: np.ndarray, target: np.ndarray) -> torch.Tensor:
+    """slope data + shift, least squares between the knots and the target."""
+    spread = knots - knots.mean()
+    slope = float((spread @ target) / max(float(spread @ spread), 1e-12))
+    return slope * data + float(target.mean() - slope * knots.mean())

@@ -45,13 +45,17 @@ class GroupSettings:
 
 @dataclass(frozen=True)
 class Group:
-    """What came out: transforms mid-space -> scan n, the velocities' lattice grid, log Jacobian determinants on it."""
+    """What came out: transforms mid-space -> scan n, the velocities' lattice grid, log Jacobian determinants on it.
+
+    agreement: of each scan with the mean of the others, 0..1, the mean square of the local correlation within the masks.
+    """
 
     transforms: tuple[Transform, ...]
     lattice: Grid
     log_jacobians: tuple[torch.Tensor, ...]  # (d, h, w) each, the linear part included
     velocities: tuple[torch.Tensor, ...]  # (3, d, h, w) mm each, on `lattice`
     starts: tuple[np.ndarray, ...]  # 4x4 each, mid-space -> scan
+    agreement: tuple[float, ...] = ()
     history: tuple[dict, ...] = field(default=())
 
 
@@ -114,7 +118,13 @@ def register_group(
     transforms = tuple(to_velocity_transform(v, grid, a) for v, a in zip(velocities, starts, strict=True))
     lattice_grid = grid.resized((int(velocities[0].shape[1]), int(velocities[0].shape[2]), int(velocities[0].shape[3])))
     logs = tuple(_log_jacobian(v, lattice_grid, a) for v, a in zip(velocities, starts, strict=True))
-    return Group(transforms, lattice_grid, logs, tuple(velocities), tuple(starts), tuple(history))
+    return Group(transforms, lattice_grid, logs, tuple(velocities), tuple(starts), _agreement(history, len(scans)), tuple(history))
+
+
+def _agreement(history: Sequence[dict], count: int) -> tuple[float, ...]:
+    """From the last energy of each scan; E is half the mean of 1 - cc^2."""
+    last = {row["level"].split(" at ")[0]: row["energy"] for row in history}
+    return tuple(1.0 - 2.0 * last[f"scan {n + 1}"] for n in range(count))
 
 
 def _sweep(
