@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from regsuite.geometry.image import Image
 from regsuite.nets.fields import sample
@@ -11,6 +12,8 @@ from regsuite.nets.pair import Pair
 from regsuite.ops.mind import mind_ssc
 from regsuite.ops.pyramid import at_spacing
 from regsuite.ops.sampling import resample
+from regsuite.progress import Progress
+from regsuite.solvers.training import Task
 from regsuite.transforms import AffineTransform
 
 NO_HELP = "The network's motion did not bring these images closer together and was left out."
@@ -46,6 +49,12 @@ def helpful(pair: Pair, u: torch.Tensor) -> bool:
     return after < before
 
 
-def along_axes_mm(u: torch.Tensor, pair: Pair) -> torch.Tensor:
-    """u (1, 3, D, H, W) voxels -> (3, D, H, W) mm along the fixed image's own axes, as the solvers have it."""
-    return u[0] * torch.as_tensor(pair.grid.spacing.copy()).to(u).view(3, 1, 1, 1)
+def foretold(task: Task, model: nn.Module, pair: Pair, progress: Progress, warnings: list[str]) -> Image:
+    """The displacement, three channels in mm along the axes of the pair's grid; zero, with a warning, where it is no help."""
+    progress.step(0.2, "network")
+    u = task.displacement(model, pair)
+    progress.step(0.8, "does it help?")
+    if not helpful(pair, u):
+        warnings.append(NO_HELP)
+        u = torch.zeros_like(u)
+    return Image(u[0] * torch.as_tensor(pair.grid.spacing.copy()).to(u).view(3, 1, 1, 1), pair.grid)

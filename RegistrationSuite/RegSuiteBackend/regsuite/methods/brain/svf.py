@@ -11,55 +11,17 @@ Differs from both in: Gauss-Newton steps instead of smoothed gradient steps; a r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import torch
-
-from regsuite.errors import InputError
 from regsuite.geometry.image import Image
-from regsuite.methods.api import Config, Result, Status, limited, option
-from regsuite.progress import Progress, ProgressCallback
-from regsuite.solvers import start
-from regsuite.solvers.device import choose_device
-from regsuite.solvers.frame import canonical, make_level, resize_displacement
-from regsuite.solvers.gauss_newton import RefineSettings, refine
-from regsuite.solvers.intake import binary, brain_box, foreground_box, on_grid_of, scaled
-from regsuite.solvers.prealign import KINDS, STARTS, prealign
-from regsuite.solvers.velocity import SymmetricCorrelation, to_velocity_transform
-from regsuite.transforms import AffineTransform, Transform
-
-_MARGIN_MM = 10.0  # ours: kept around what the image shows
-_BRAIN_MARGIN_MM = 12.0  # ours: kept around the brain
+from regsuite.methods import _symmetric
+from regsuite.methods.api import Result
+from regsuite.progress import ProgressCallback
+from regsuite.transforms import Transform
 
 
 @dataclass(frozen=True)
-class BrainSvfConfig(Config):
-    """Settings of brain-svf. All defaults are ours."""
-
-    linear: str = option(
-        "affine", "Linear start, when none is given: none, rigid, or rigid and then affine", choices=KINDS, advanced=False
-    )
-    start: str = option("auto", f"Before that, {start.SAYS}; auto: translation, without a linear start header", choices=STARTS)
-    brain_box: bool = option(True, "Work on the box around the brain where one is found; beyond it only the linear start holds")
-    finest_mm: float = limited(0.8, 0.4, 8.0, "Finest resolution used; finer images are averaged to it", "mm", advanced=False)
-    most_megavoxels: float = limited(
-        4.0, 0.1, 100.0, "A large brain is worked on at a resolution that leaves about this many million voxels"
-    )
-    levels: int = limited(3, 1, 6, "Resolution levels, each twice as coarse as the next")
-    coarse_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
-    fine_iterations: int = limited(14, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
-    smoothness: float = limited(1.0, 0.001, 100.0, "Weight of smoothness against similarity", advanced=False)
-    steep_gradient: float = limited(0.15, 0.01, 10.0, "Change of velocity (mm per mm) beyond which smoothness yields")
-    lattice_voxels: float = limited(2.0, 1.0, 4.0, "Distance of the velocity's nodes on the finest level, in voxels")
-    window_voxels: int = limited(2, 1, 6, "Radius of the correlation window")
-    noise: float = limited(0.02, 0.001, 0.5, "Contrast below which a window counts as noise, in shares of the intensity range")
-    contrast: str = option(
-        "same",
-        "any: an inverted contrast attracts too (infants before and after myelination)",
-        choices=("same", "any"),
-        advanced=False,
-    )
+class BrainSvfConfig(_symmetric.SymmetricConfig):
+    """Settings of brain-svf."""
 
 
 PRESETS: dict[str, BrainSvfConfig] = {
@@ -86,101 +48,10 @@ def register(
     fixed, moving: one-channel images on any grids. Masks: what lies outside has no say. initial: affine start, RAS mm, fixed ->
     moving points. Deterministic. Raises InputError for unusable input, Cancelled when `progress` returns False.
     """
-    config = config or BrainSvfConfig()
-    reporter = Progress(progress)
-    warnings: list[str] = []
-    history: list[dict[str, Any]] = []
-    with torch.no_grad():
-        where = choose_device(device)
-        with reporter.stage("start", 0.0, 0.1):
-            target, source = canonical(scaled(fixed, "fixed").to(where)), scaled(moving, "moving").to(where)
-            masks = _masks(fixed_mask, moving_mask, where)
-            matrix = _linear_start(target, source, masks[0], initial, config, warnings, seed, reporter)
-            target, source = _cropped(target, config), foreground_box(source, _MARGIN_MM)
-            weights = [None if m is None else on_grid_of(m, i) for m, i in zip(masks, (target, source), strict=True)]
-        with reporter.stage("refine", 0.1, 1.0):
-            v = _refine(target, source, matrix, weights, config, reporter, history)
-    finest = _finest(target, source, config)
-    settled = all(row["change_mm"] < 0.1 * finest for row in history if row.get("last"))
-    status = Status.CONVERGED if settled else Status.REACHED_LIMIT
-    transform = to_velocity_transform(v, target.grid, matrix)
-    return Result(transform, status, config, tuple(history), dict(reporter.timings_s), str(where), seed, tuple(warnings))
+    return _symmetric.run(
+        (fixed, moving), (fixed_mask, moving_mask), config or BrainSvfConfig(),
+        initial=initial, device=device, seed=seed, progress=progress,
+    )  # fmt: skip
 
 
-def _masks(fixed_mask: Image | None, moving_mask: Image | None, device: torch.device) -> tuple[Image | None, Image | None]:
-    return (
-        None if fixed_mask is None else canonical(binary(fixed_mask, "fixed mask").to(device)),
-        None if moving_mask is None else binary(moving_mask, "moving mask").to(device),
-    )
-
-
-def _linear_start(
-    fixed: Image,
-    moving: Image,
-    fixed_mask: Image | None,
-    initial: Transform | None,
-    config: BrainSvfConfig,
-    warnings: list[str],
-    seed: int,
-    reporter: Progress,
-) -> np.ndarray:
-    if initial is not None:
-        if not isinstance(initial, AffineTransform):
-            raise InputError("The initial transform must be rigid or affine; found a deformable one.")
-        return np.array(initial.matrix)
-    metric = "mi" if config.contrast == "any" else "ncc"
-    matrix, said = prealign(
-        fixed, moving, config.linear, reporter, metric=metric, fixed_mask=fixed_mask, policy=config.start, seed=seed
-    )
-    warnings.extend(said)
-    return matrix
-
-
-def _cropped(fixed: Image, config: BrainSvfConfig) -> Image:
-    part = foreground_box(fixed, _MARGIN_MM)
-    return brain_box(part, _BRAIN_MARGIN_MM) if config.brain_box else part
-
-
-def _finest(fixed: Image, moving: Image, config: BrainSvfConfig) -> float:
-    """mm of the finest level: a small brain is worked on more finely than a large one, never more finely than it was scanned."""
-    volume = fixed.grid.voxels * fixed.grid.voxel_volume
-    scanned = float(min(fixed.grid.spacing.min(), moving.grid.spacing.min()))
-    return max(config.finest_mm, scanned, float(np.cbrt(volume / (1e6 * config.most_megavoxels))))
-
-
-def _refine(
-    fixed: Image,
-    moving: Image,
-    matrix: np.ndarray,
-    weights: list[Image | None],
-    config: BrainSvfConfig,
-    reporter: Progress,
-    history: list[dict[str, Any]],
-) -> torch.Tensor:
-    """All levels from v = 0; returns v (3, d, h, w) mm on the finest lattice."""
-    finest = _finest(fixed, moving, config)
-    plan = [finest * 2**n for n in reversed(range(config.levels))]
-    cost = np.cumsum([0.0] + [(1.0 / h) ** 3 for h in plan])
-    v: torch.Tensor | None = None
-    for number, spacing in enumerate(plan):
-        last = number == len(plan) - 1
-        lattice_mm = config.lattice_voxels * finest if last else spacing
-        level = make_level(fixed, moving, matrix, spacing, lattice_mm, weights[0], weights[1])
-        v = torch.zeros(3, *level.lattice, device=fixed.data.device) if v is None else resize_displacement(v, level.lattice)
-        settings = RefineSettings(
-            iterations=config.fine_iterations if last else config.coarse_iterations,
-            window_radius=config.window_voxels,
-            smoothness=config.smoothness * min(1.0, 2.0 * finest / lattice_mm),
-            robust_gradient=config.steep_gradient,
-            noise=config.noise,
-        )
-        similarity = SymmetricCorrelation(level, config.window_voxels, config.noise, config.contrast == "any")
-        with reporter.part(cost[number] / cost[-1], cost[number + 1] / cost[-1]):
-            v = refine(level, v, settings, reporter, history, f"{spacing:.3g} mm", similarity)
-        if last and settings.iterations:
-            history[-1]["last"] = True
-    assert v is not None
-    return v
-
-
-Config = BrainSvfConfig  # type: ignore[misc,assignment]  # the registry reads module.Config
+Config = BrainSvfConfig  # the registry reads module.Config

@@ -48,13 +48,7 @@ def run(
         if config.unrefined and masks != (None, None):
             warnings.append("Masks have no say without steps of refinement.")
         seen = foretell.on_network_grid(pair.fixed, pair.moving, pair.start, _VIEW_MM / settings.voxels, pair.region)
-        reporter.step(0.2, "network")
-        u = task.displacement(model, seen)
-        reporter.step(0.8, "check")
-        if not foretell.helpful(seen, u):
-            warnings.append(foretell.NO_HELP)
-            u = torch.zeros_like(u)
-        return foretell.along_axes_mm(u, seen)
+        return foretell.foretold(task, model, seen, reporter, warnings).data
 
     return _sliding.run(
         images, masks, config, first, "network",

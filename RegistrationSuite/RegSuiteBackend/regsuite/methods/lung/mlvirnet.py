@@ -16,9 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
 from regsuite.losses.image import ngf
 from regsuite.losses.regularisers import curvature
@@ -28,6 +26,7 @@ from regsuite.methods.trainable import TrainingConfig
 from regsuite.nets.fields import resized, sample
 from regsuite.nets.multilevel import MultilevelNet, pooled
 from regsuite.nets.pair import Pair, world_mm
+from regsuite.nets.truth import error_mm
 from regsuite.progress import ProgressCallback
 from regsuite.solvers.training import Task
 from regsuite.transforms import Transform
@@ -89,23 +88,13 @@ class MultilevelTask(Task):
             parts["mask"] = 0.5 * (pooled(pair.fixed_mask, stride) - moved).square().mean()
             total = total + self.config.mask_weight * parts["mask"]
         if pair.truth is not None and self.config.truth_weight > 0.0:
-            parts["error_mm"] = _error_mm(u, pair, grid)
+            parts["error_mm"] = error_mm(u, pair)
             total = total + self.config.truth_weight * parts["error_mm"]
         return total, {name: float(value.detach()) for name, value in parts.items()}
 
     def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
         d, h, w = pair.grid.shape
         return resized(model(pair.fixed, pair.moving)[-1].float(), (d, h, w))
-
-
-def _error_mm(u: torch.Tensor, pair: Pair, grid: Grid) -> torch.Tensor:
-    """Mean distance from the true motion (mm, rounded off below 1), voxels in the lungs counted ten times."""
-    assert pair.truth is not None
-    error = world_mm(u - resized(pair.truth, grid.shape), grid).square().sum(dim=0).add(1.0).sqrt() - 1.0
-    if pair.fixed_mask is None:
-        return error.mean()
-    weight = 0.1 + functional.adaptive_avg_pool3d(pair.fixed_mask, grid.shape)[0, 0]
-    return (weight * error).sum() / weight.sum()
 
 
 def task(config: Training) -> Task:

@@ -1,0 +1,163 @@
+"""What a network adds to its training-free neighbour: error and processor seconds of both on the same held-out pairs, in turn.
+
+    python -m Testing.bench.networks.accuracy lung|brain [--data DATA] [--seeds 3] -o FOLDER
+
+Phantoms that no training has seen (seeds from 2,000,001; oblique, fixed and moving on different grids) and, with DATA (the folder
+of optional data), random deformations with known truth of real scans: lungs breathe and slide, brains grow. FOLDER keeps every
+result, so a stopped run goes on; the table is printed and written to FOLDER/AREA.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from regsuite.geometry import Image
+from regsuite.io import read_image
+from regsuite.methods import registry
+from regsuite.nets.pair import world_mm
+from regsuite.ops.lungs import lung_mask
+from regsuite.ops.pyramid import at_spacing
+from regsuite.phantoms import make_phantom
+from regsuite.phantoms.synthetic import streamed_pair
+from regsuite.solvers.frame import canonical
+from regsuite.solvers.intake import scaled
+
+FIRST_SEED = 2_000_001
+REAL = {
+    "lung": ("lung-4dct/exhale_t50.nii.gz", "lung-4dct/inhale_t00.nii.gz"),
+    "brain": ("brain-infant/Template-Month12-T1w.nii.gz", "brain-infant/Template-Month24-T1w.nii.gz"),
+}
+WORKING_MM = {"lung": 3.0, "brain": 1.6}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair and the true displacement (3, D, H, W) mm at the voxels of the fixed image; inside: where it is judged."""
+
+    name: str
+    fixed: Image
+    moving: Image
+    truth: torch.Tensor
+    inside: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Way:
+    """A method with settings of its own."""
+
+    method: str
+    preset: str = "Default"
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As in the table."""
+        return ", ".join([f"{self.method} {self.preset}", *(f"{k} = {v}" for k, v in self.settings)])
+
+
+_NETWORK_ONLY = (("coarse_iterations", 0), ("fine_iterations", 0))
+WAYS: dict[str, tuple[Way, ...]] = {
+    "lung": (
+        Way("lung-convex"),
+        Way("lung-convex", "Default", (("search", False),)),
+        Way("lung-mlvirnet", "Default", _NETWORK_ONLY),
+        Way("lung-mlvirnet", "Preview"),
+        Way("lung-mlvirnet"),
+    ),
+    "brain": (
+        Way("brain-svf"),
+        Way("brain-svf", "Default", (("levels", 2), ("coarse_iterations", 8), ("fine_iterations", 6))),
+        Way("pediatric-unet", "Default", _NETWORK_ONLY),
+        Way("pediatric-unet", "Preview"),
+        Way("pediatric-unet"),
+    ),
+}
+
+
+def cases(area: str, seeds: int, data: Path | None) -> Iterator[Case]:
+    """Phantoms, then deformed real scans."""
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        if area == "lung":
+            made = make_phantom("thorax", seed, size=(113, 87, 100), oblique=True)
+        else:
+            made = make_phantom("growth", seed, size=(110, 128, 110), oblique=True, pose_mm=3.0)
+        inside = made.fixed_mask.data[0] > 0
+        yield Case(f"phantom {seed}", made.fixed, made.moving, made.transform.displacement(made.fixed.grid), inside)
+    if data is None:
+        return
+    for name in REAL[area]:
+        yield _deformed(area, data / name, Path(name).name.split(".")[0])
+
+
+def _deformed(area: str, path: Path, name: str) -> Case:
+    whole = canonical(read_image(path))
+    mask = lung_mask(whole) if area == "lung" else None
+    small = at_spacing(scaled(whole, name), WORKING_MM[area])
+    if mask is not None:
+        part = at_spacing(mask.with_data(mask.data.float()), WORKING_MM[area])
+        mask = part.with_data((part.data > 0.5).float())
+    pair = streamed_pair(small, FIRST_SEED, 0, "breathing" if area == "lung" else "growth", mask)
+    assert pair.truth is not None
+    inside = pair.fixed[0, 0] > 0.1 if pair.fixed_mask is None else pair.fixed_mask[0, 0] > 0.5
+    fixed, moving = (Image(x[0], small.grid) for x in (pair.fixed, pair.moving))
+    return Case(f"{name}, deformed", fixed, moving, world_mm(pair.truth, small.grid), inside)
+
+
+def measured(way: Way, case: Case) -> dict[str, float]:
+    """Error (mm) inside, and processor seconds of one registration."""
+    config = registry.config_for(way.method, way.preset, dict(way.settings))
+    register: Callable[..., Any] = registry.get(way.method).load().register
+    began = time.process_time()
+    result = register(case.fixed, case.moving, config, device="cpu")
+    spent = time.process_time() - began
+    u = result.transform.displacement(case.fixed.grid)
+    error = (u - case.truth).norm(dim=0)[case.inside]
+    before = case.truth.norm(dim=0)[case.inside].mean()
+    return {"before_mm": float(before), "mm": float(error.mean()), "p95_mm": float(error.quantile(0.95)), "cpu_s": spent}
+
+
+def table(rows: dict[str, dict[str, dict[str, float]]]) -> str:
+    """One row per way: mean error of each kind of case (95th percentile) and processor seconds."""
+    lines = ["| method | mean error mm (95 %), phantoms | deformed real scans | CPU s |", "|---|---|---|---|"]
+    for way, found in rows.items():
+        cells = []
+        for real in (False, True):
+            own = [r for name, r in found.items() if name.endswith("deformed") == real]
+            means = [sum(r[k] for r in own) / len(own) for k in ("mm", "p95_mm", "before_mm")] if own else None
+            cells.append("" if means is None else f"{means[0]:.2f} ({means[1]:.2f}), from {means[2]:.1f}")
+        lines.append(f"| {way} | {cells[0]} | {cells[1]} | {sum(r['cpu_s'] for r in found.values()) / len(found):.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Every way on every case that is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("area", choices=list(WAYS))
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    kept = args.out / f"{args.area}.json"
+    found: dict[str, dict[str, dict[str, float]]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    for case in cases(args.area, args.seeds, args.data):
+        for way in WAYS[args.area]:
+            if case.name not in found.setdefault(way.name, {}):
+                found[way.name][case.name] = measured(way, case)
+                kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+                print(case.name, way.name, found[way.name][case.name], flush=True)
+    text = table(found)
+    (args.out / f"{args.area}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
