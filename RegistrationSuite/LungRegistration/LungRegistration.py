@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
+METHODS = {"lung-convex": "lungConvex", "lung-mlvirnet": "lungMlvirnet"}
 METHOD = "lung-convex"
 
 
@@ -34,7 +35,8 @@ class LungRegistration(ScriptedLoadableModule):
                 "Please cite the method that you use. Discrete search (13): H. Siebert and M. P. Heinrich, Learn to Fuse "
                 "Input Features for Large-Deformation Registration with Differentiable Convex-Discrete Optimisation, WBIR "
                 "2022. Instance refinement (10): M. P. Heinrich and L. Hansen, VoxelMorph++: Going Beyond the Cranial Vault "
-                "with Keypoint Supervision and Multi-channel Instance Optimisation, WBIR 2022."
+                "with Keypoint Supervision and Multi-channel Instance Optimisation, WBIR 2022. Network (27): A. Hering, B. van "
+                "Ginneken and S. Heldmann, mlVIRNET: Multilevel Variational Image Registration Network, MICCAI 2019."
             ),
         )
         offer_sample("ThoraxPhantom", "thorax", makeSampleData, __file__)
@@ -63,9 +65,10 @@ class LungRegistrationParameterNode:
     movingMask: Union[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
     fixedLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     movingLandmarks: slicer.vtkMRMLMarkupsFiducialNode
-    method: Annotated[str, Choice([METHOD])] = METHOD
+    method: Annotated[str, Choice(list(METHODS))] = METHOD
     preset: Annotated[str, Choice(list(advanced.PRESETS))] = "Default"
-    lungConvex: advanced.settings_pack(METHOD)
+    lungConvex: advanced.settings_pack("lung-convex")
+    lungMlvirnet: advanced.settings_pack("lung-mlvirnet")
     outputTransform: slicer.vtkMRMLTransformNode
     outputVolume: slicer.vtkMRMLScalarVolumeNode
     maps: bool = False
@@ -77,7 +80,7 @@ class LungRegistrationLogic(RegistrationLogic):
 
     PARAMETERS = LungRegistrationParameterNode
     SPEC = PanelSpec(
-        methods={METHOD: "lungConvex"},
+        methods=METHODS,
         inputs=(
             Input("fixedVolume", "fixed", "volume", "fixed volume", required=True),
             Input("movingVolume", "moving", "volume", "moving volume", required=True),
@@ -111,6 +114,7 @@ class LungRegistrationLogic(RegistrationLogic):
     ) -> SceneResult | Run:
         """Register `movingNode` to `fixedNode`; no panel is needed. The inputs are not changed.
 
+        method: lung-convex, or lung-mlvirnet (a network trained on made chests, then the same refinement).
         masks: segmentations or label maps; landmarks: markups that measure the result. transform, volume: nodes for the result
         (None: a new transform; no volume; volume=True: a new one). maps: also volumes of the Jacobian determinant and of the
         displacement's length in mm. settings: values of the method's config that differ from the

@@ -1,4 +1,4 @@
-"""Small phantoms, made once for all method tests: a breathing chest, and a brain with a tumour."""
+"""Small phantoms, made once for all method tests: a breathing chest, a brain with a tumour, a child that grows."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ def brain() -> Phantom:
 
 
 @pytest.fixture(scope="session")
+def child() -> Phantom:
+    """One child's head at two ages, in two poses; oblique, on different grids."""
+    return make_phantom("growth", seed=4, size=(44, 50, 42), oblique=True)
+
+
+@pytest.fixture(scope="session")
 def posed(chest: Phantom) -> Phantom:
     """The chest's fixed image turned by 12 degrees, shifted and shown with another contrast on the grid of its moving image."""
     matrix = np.eye(4)
@@ -52,10 +58,12 @@ class Subject:
 
 
 @pytest.fixture
-def subject(key: str, chest: Phantom, brain: Phantom, posed: Phantom) -> Subject:
-    """The phantom for the method `key`: brains for the methods of lesions, else the chest."""
+def subject(key: str, chest: Phantom, brain: Phantom, posed: Phantom, child: Phantom) -> Subject:
+    """The phantom for the method `key`: brains for the methods of lesions, a child for the methods of growth, else the chest."""
     if registry.get(key).area == "multimodal":
         return Subject(posed, {}, 0.2)
+    if registry.get(key).area == "pediatric":
+        return Subject(child, {})
     if "lesion_mask" in registry.get(key).takes:
         return Subject(brain, {"lesion_mask": brain.lesion_mask})
     return Subject(chest, {})

@@ -49,7 +49,8 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._controls = self._addSettings()
         self.ui.settingsCollapsibleButton.visible = bool(self._controls)
         several = len(self._controls) > 1
-        self.ui.methodComboBox.visible = self.ui.methodComboBoxLabel.visible = several
+        for widget in (self.ui.methodComboBox, self.ui.methodComboBoxLabel, self.ui.methodSaysLabel):
+            widget.visible = several
         self.ui.logText.visible = False
         self.ui.progressBar.visible = False
         root.setMRMLScene(slicer.mrmlScene)
@@ -134,6 +135,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         for key, controls in self._controls.items():
             controls.page.visible = key == self.parameters.method
+        self.ui.methodSaysLabel.text = advanced.method(self.parameters.method)["summary"]
         count = len(self._changed())
         self.ui.changedLabel.text = (
             _("As in the preset.") if not count else _("{count} changed from the preset.").format(count=count)

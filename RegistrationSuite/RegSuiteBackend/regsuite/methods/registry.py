@@ -44,6 +44,15 @@ _ROWS = (
         "with Differentiable Convex-Discrete Optimisation, WBIR 2022",
     ),
     MethodRow(
+        key="lung-mlvirnet",
+        module="regsuite.methods.lung.mlvirnet",
+        title="Lung CT, network",
+        area="lung",
+        summary="Three small networks foretell the motion at once, then lung-convex refines it; trained on made chests only.",
+        takes=("fixed_mask", "moving_mask", "initial"),
+        reference="Hering, van Ginneken and Heldmann, mlVIRNET: Multilevel Variational Image Registration Network, MICCAI 2019",
+    ),
+    MethodRow(
         key="brain-svf",
         module="regsuite.methods.brain.svf",
         title="Brain MR, diffeomorphic, training-free",

@@ -116,7 +116,7 @@ def _scans(folder: Path, motion: str, config: TrainingConfig, seed: int) -> Sour
 
     @lru_cache(maxsize=64)
     def scan(number: int) -> Scan:
-        return _read_scan(files[number], config.voxels, motion)
+        return read_scan(files[number], config.voxels, motion)
 
     kept = len(files) - config.validation_subjects
 
@@ -156,7 +156,7 @@ def _pairs(folder: Path, config: TrainingConfig, seed: int) -> Source:
     return Source(train, held_out, f"{kept} pairs of a folder, {config.validation_subjects} held out")
 
 
-def _read_scan(path: Path, side: int, motion: str) -> Scan:
+def read_scan(path: Path, side: int, motion: str) -> Scan:
     whole = read_image(path)
     image = _working(whole, side)
     beside = {role: _beside(path, role) for role in ("mask", "labels")}

@@ -41,7 +41,9 @@ class Training(TrainingConfig):
 
     steps: int = limited(1500, 1, 10_000_000, "Steps of the optimiser, shared out equally among the nets (paper: 37,500)")
     learning_rate: float = limited(2e-3, 1e-7, 1.0, "Learning rate of Adam")
-    subjects: int = limited(24, 1, 100_000, "Phantoms to train on; each is made once and kept")
+    voxels: int = limited(48, 16, 512, "Voxels along the longest side of the working grid (paper: 160)")
+    validate_every: int = limited(250, 1, 1_000_000, "Steps between validations and previews")
+    subjects: int = limited(16, 1, 100_000, "Phantoms to train on; each is made once and kept")
     curvature_weight: float = limited(5.0, 0.0, 1e4, "Weight of the curvature (mm^-2) against the NGF distance")
     mask_weight: float = limited(1.0, 0.0, 1e4, "Weight of half the mean squared difference of the masks")
     truth_weight: float = limited(

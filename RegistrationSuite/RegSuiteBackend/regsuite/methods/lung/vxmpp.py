@@ -2,7 +2,8 @@
 
 Loss, supervised: squared error of the displacement at random points of the mask, in shares of the box's half length, where the true
 motion is known; else, or with `unsupervised`, the non-local MIND loss: fixed MIND against the moving MIND of all candidates
-weighted by their probability, with the smoothness of the displacements over each point's nearest neighbours.
+weighted by their probability (without the heatmap: at the displaced point), with the smoothness of the displacements over each
+point's nearest neighbours.
 
 Reference: Heinrich and Hansen, VoxelMorph++: going beyond the cranial vault with keypoint supervision and multi-channel instance
 optimisation, WBIR 2022: 512 keypoints a step, Adam 1e-3 halved every 700 of 4,900 steps, seven neighbours, weight 0.25.
@@ -18,7 +19,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from regsuite.errors import InputError
 from regsuite.methods.api import limited, option
 from regsuite.methods.trainable import TrainingConfig
 from regsuite.nets.heatmap import Backbone, HeatmapHead, RegressionHead, candidates, expectation
@@ -45,7 +45,7 @@ class Training(TrainingConfig):
     answered: int = limited(2048, 64, 100_000, "Points the field is made from (paper: 2,048)")
     reach: float = limited(0.3, 0.02, 1.0, "Largest displacement of the heatmap, in shares of the box's half length (paper: 0.3)")
     heatmap: bool = option(True, "Heatmap head; else displacements are regressed (ablation: VoxelMorph+)")
-    unsupervised: bool = option(False, "Non-local MIND loss although the true motion is known (needs the heatmap)")
+    unsupervised: bool = option(False, "MIND loss although the true motion is known: non-local with the heatmap, warping without")
     smoothness: float = limited(0.25, 0.0, 100.0, "Weight of the neighbours' agreement in the unsupervised loss (paper: 0.25)")
 
 
@@ -55,8 +55,6 @@ class HeatmapTask(Task):
     key = "lung-vxmpp"
 
     def __init__(self, config: Training) -> None:
-        if config.unsupervised and not config.heatmap:
-            raise InputError("The unsupervised loss weighs candidates by their probability; it needs 'heatmap'.")
         self.config = config
 
     def build(self) -> nn.Module:
@@ -71,8 +69,12 @@ class HeatmapTask(Task):
             error = (found - truth / _half(pair)).square().sum(dim=1).mean()
             return error, {"error_voxels": float((found.detach() * _half(pair) - truth).norm(dim=1).mean())}
         logits = model["head"](features).float()  # type: ignore[index]
-        metric = _non_local_mind(pair, points, logits, self.config.reach)
-        rough = _roughness(points, self._answer(logits))
+        move = self._answer(logits)
+        if self.config.heatmap:
+            metric = _non_local_mind(pair, points, logits, self.config.reach)
+        else:
+            metric = _warped_mind(pair, points, move)
+        rough = _roughness(points, move)
         return metric + self.config.smoothness * rough, {"mind": float(metric.detach()), "roughness": float(rough.detach())}
 
     def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
@@ -124,6 +126,13 @@ def _non_local_mind(pair: Pair, points: torch.Tensor, logits: torch.Tensor, reac
         seen = torch.stack([sample_index(moving, part).T for part in places])  # (K, 11^3, 12)
     warped = (torch.softmax(logits.flatten(1), dim=1)[..., None] * seen).sum(dim=1)
     return (fixed - warped).square().mean()
+
+
+def _warped_mind(pair: Pair, points: torch.Tensor, move: torch.Tensor) -> torch.Tensor:
+    """Mean of (MIND_f(p) - MIND_m(p + d))^2: the comparison without a heatmap (VoxelMorph)."""
+    with torch.no_grad():
+        fixed, moving = sample_index(mind_ssc(pair.fixed[0]), points), mind_ssc(pair.moving[0])
+    return (fixed - sample_index(moving, points + move * _half(pair))).square().mean()
 
 
 def _roughness(points: torch.Tensor, move: torch.Tensor, neighbours: int = 7) -> torch.Tensor:
