@@ -47,7 +47,8 @@ def test_an_empty_panel_says_what_is_missing(lung: panel.Panel, photo_dir: Path)
     assert not ui.applyButton.enabled and ui.applyButton.toolTip == "Select the fixed volume."
     assert not ui.cancelButton.enabled and not ui.overlayButton.enabled and not ui.exportButton.enabled
     assert ui.presetComboBox.currentText == "Default" and ui.advancedCollapsibleButton.collapsed
-    assert not ui.methodComboBox.visible
+    assert ui.methodComboBox.visible and ui.methodComboBox.count == 2
+    assert ui.methodSaysLabel.text == advanced.method("lung-convex")["summary"]
     assert ui.verdictLabel.text == "No result yet."
     panel.photograph(lung, photo_dir / "lung-panel-empty.png")
 
@@ -105,6 +106,21 @@ def test_the_node_s_defaults_are_the_method_s_config(lung: panel.Panel) -> None:
         if preset == "Default":
             assert {name: lung.widget.parameters.lungConvex.getValue(name) for name in config} == config
         assert {name: type(pack.getValue(name)) for name in config} == {name: type(value) for name, value in config.items()}
+
+
+def test_the_network_says_what_it_is_and_brings_its_settings(lung: panel.Panel, photo_dir: Path) -> None:
+    ui, parameters = lung.ui, lung.widget.parameters
+    ui.advancedCollapsibleButton.collapsed = False
+    ui.methodComboBox.setCurrentIndex(ui.methodComboBox.findText("lung-mlvirnet"))
+    assert parameters.method == "lung-mlvirnet"
+    assert "trained on made chests only" in ui.methodSaysLabel.text
+    pages = {key: controls.page.visible for key, controls in lung.widget._controls.items()}
+    assert pages == {"lung-convex": False, "lung-mlvirnet": True}
+    assert lung.widget._changed() == {}
+    panel.photograph(lung, photo_dir / "lung-panel-network.png")
+    ui.methodComboBox.setCurrentIndex(ui.methodComboBox.findText("lung-convex"))
+    ui.advancedCollapsibleButton.collapsed = True
+    assert parameters.method == "lung-convex"
 
 
 def test_controls_keep_the_limits_of_the_config(lung: panel.Panel) -> None:

@@ -157,6 +157,7 @@ def _pairs(folder: Path, config: TrainingConfig, seed: int) -> Source:
 
 
 def read_scan(path: Path, side: int, motion: str) -> Scan:
+    """A scan with what lies beside it (NAME_mask, NAME_labels), `side` voxels along its longest side; lungs are looked for."""
     whole = read_image(path)
     image = _working(whole, side)
     beside = {role: _beside(path, role) for role in ("mask", "labels")}
