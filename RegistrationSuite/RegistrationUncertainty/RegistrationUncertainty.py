@@ -48,6 +48,7 @@ class RegistrationUncertaintyParameterNode:
     movingLandmarks: slicer.vtkMRMLMarkupsFiducialNode
     doseVolume: slicer.vtkMRMLScalarVolumeNode
     structures: slicer.vtkMRMLSegmentationNode
+    movingStructures: slicer.vtkMRMLSegmentationNode
     samples: Annotated[int, WithinRange(2, 1000)] = 50
     method: Annotated[str, Choice([METHOD])] = METHOD
     preset: Annotated[str, Choice(list(advanced.PRESETS))] = "Default"
@@ -74,6 +75,7 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
             Input("movingLandmarks", "moving_landmarks", "points", "moving landmarks"),
             Input("doseVolume", "dose", "volume", "dose"),
             Input("structures", "structures", "structures", "structures"),
+            Input("movingStructures", "contours", "structures", "structures of the moving volume"),
         ),
         pairs=(("fixedLandmarks", "movingLandmarks"),),
         command="uncertain_dose",
@@ -97,7 +99,8 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
             return _("Fixed and moving volume are the same; select two different ones.")
         if not reason and outputs.sigma is not None and outputs.sigma in (outputs.fixed, outputs.moving, outputs.dose):
             return _("The map is an input; select another node for it.")
-        if not reason and outputs.structures is not None and outputs.dose is None:
+        drawn = outputs.structures is not None or inputs.get("movingStructures") is not None
+        if not reason and drawn and outputs.dose is None:
             return _("Select the dose as well, or no structures.")
         return str(reason)
 
@@ -114,6 +117,7 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
         *,
         dose: Any = None,
         structures: Any = None,
+        movingStructures: Any = None,
         fixedLandmarks: Any = None,
         movingLandmarks: Any = None,
         samples: int = 50,
@@ -125,14 +129,15 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
     ) -> uncertainty_results.UncertaintyInScene | Run:
         """The standard deviation of a transform (fixed -> moving, from parent); no panel is needed. The inputs are not changed.
 
-        dose: a volume in Gy in the space of the moving one; structures: a segmentation in the space of the fixed one; samples:
-        fields drawn to count folds and to carry the dose. Returns an UncertaintyInScene (sigma, table, report, dose), or
+        dose: a volume in Gy in the space of the moving one; structures: a segmentation in the space of the fixed one,
+        movingStructures: one of the moving volume, carried over as probabilities; samples: fields drawn to count folds and to
+        carry the dose. Returns an UncertaintyInScene (sigma, table, report, dose), or
         with blocking=False a Run.
         Raises JobError with one sentence when something is missing or goes wrong.
         """
         inputs = {"fixedVolume": fixedNode, "movingVolume": movingNode, "transform": transformNode}
         inputs |= {"fixedLandmarks": fixedLandmarks, "movingLandmarks": movingLandmarks}
-        inputs |= {"doseVolume": dose, "structures": structures}
+        inputs |= {"doseVolume": dose, "structures": structures, "movingStructures": movingStructures}
         outputs = uncertainty_results.UncertaintyNodes(fixedNode, movingNode, transformNode, dose=dose, structures=structures)
         run = self.begin(
             inputs, outputs, method=METHOD, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners,

@@ -49,12 +49,12 @@ def load(folder: Path) -> dict[str, Any]:
     return nodes
 
 
-def structures(folder: Path, fixed: Any) -> Any:
+def structures(folder: Path, fixed: Any, labels_file: str = "fixed_labels") -> Any:
     """A segmentation of organs and the planned target, which overlaps one of them."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "RT structures")
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(fixed)
-    labels = slicer.util.arrayFromVolume(slicer.util.loadVolume(str(folder / "fixed_labels.nrrd"), {"show": False}))
+    labels = slicer.util.arrayFromVolume(slicer.util.loadVolume(str(folder / f"{labels_file}.nrrd"), {"show": False}))
     target = slicer.util.arrayFromVolume(slicer.util.loadVolume(str(folder / "planned_target.nrrd"), {"show": False}))
     masks = {name: (labels == number, colour) for name, (number, colour) in STRUCTURES.items()}
     masks[TARGET[0]] = (target > 0, TARGET[1])

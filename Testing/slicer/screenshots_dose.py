@@ -27,6 +27,7 @@ def main(out: Path) -> None:
     """Make the phantom, click through the panel, photograph it with its views."""
     with tempfile.TemporaryDirectory() as folder:
         opened = lung_case.open_panel(dose_case.MODULE)
+        view = views.SliceView("Red", (460, 400))
         nodes = dose_case.load(dose_case.make_files(Path(folder) / "data", SIZE))
         nodes["structures"].GetDisplayNode().SetVisibility2DFill(False)
         ui = opened.ui
@@ -39,20 +40,20 @@ def main(out: Path) -> None:
         target = nodes["structures"].GetSegmentation().GetSegmentIDs()[-1]
         height = nodes["structures"].GetSegmentCenterRAS(target)[2]
         dvh_nodes.show_band(parameters.doseTable, parameters.doseChart, "Right lung")
-        pictures = [picture(height)]
+        pictures = [picture(view, height)]
         panel.click(ui.showDoseButton)
-        pictures += [picture(height), views.chart_image(parameters.doseChart, (460, 400))]
+        pictures += [picture(view, height), views.chart_image(parameters.doseChart, (460, 400))]
         panel.click(ui.allStructuresButton)
         pictures.append(views.chart_image(parameters.doseChart, (460, 400)))
+        pictures.append(views.table_image(parameters.doseTable, (920, 190)))
         panel.photograph_with_views(opened, pictures, out / "uncertainty-dose.png")
         opened.close()
     lung_case.close_shared_pool()
     slicer.mrmlScene.Clear()
 
 
-def picture(height_mm: float):
+def picture(view: views.SliceView, height_mm: float):
     """The red view there, with what the panel shows in it."""
-    view = views.SliceView("Red", (460, 400))
     view.fit()
     view.logic.SetSliceOffset(height_mm)
     return view.render()

@@ -51,7 +51,7 @@ def numbers(table: Any, column: str) -> np.ndarray:
 
 
 def test_from_a_dose_to_bands(opened: panel.Panel, files: Path, photo_dir: Path) -> None:
-    nodes = dose_case.load(files)
+    nodes, view = dose_case.load(files), views.SliceView("Red", (420, 420))
     assert not opened.ui.doseCollapsibleButton.visible
     choose(opened, nodes)
     lung_case.apply_and_wait(opened, 900)
@@ -73,16 +73,28 @@ def test_from_a_dose_to_bands(opened: panel.Panel, files: Path, photo_dir: Path)
     assert (numbers(band, "P05") <= numbers(band, "P95")).all() and numbers(band, "Nominal")[0] == pytest.approx(100.0)
     check_slicer_rt_layout(nodes)
     single = views.chart_image(chart, (620, 420))
-    pictures = [slice_picture(parameters.doseSpread, nodes), slice_picture(parameters.carriedDose, nodes, ui), everything, single]
+    pictures = [slice_picture(view, nodes), slice_picture(view, nodes, ui), everything, single]
+    pictures.append(views.table_image(table, (840, 170)))
+    check_legend(view, parameters.carriedDose)
     panel.photograph_with_views(opened, pictures, photo_dir / "uncertainty-dose.png")
     panel.click(ui.allStructuresButton)
     assert chart.GetNumberOfPlotSeriesNodes() == 4
 
 
-def slice_picture(volume: Any, nodes: dict[str, Any], ui: Any = None) -> np.ndarray:
+def check_legend(view: views.SliceView, volume: Any) -> None:
+    """The legend is drawn: without it the picture differs, in one strip of the view."""
+    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(volume)
+    drawn = view.render().astype(int)
+    legend.SetVisibility(False)
+    changed = np.abs(drawn - view.render()).max(axis=2) > 30
+    legend.SetVisibility(True)
+    columns = np.flatnonzero(changed.any(axis=0))
+    assert 500 < changed.sum() < 0.2 * changed.size and np.ptp(columns) < 0.4 * changed.shape[1]
+
+
+def slice_picture(view: views.SliceView, nodes: dict[str, Any], ui: Any = None) -> np.ndarray:
     if ui is not None:
         panel.click(ui.showDoseButton)
-    view = views.SliceView("Red", (420, 420))
     view.fit()
     dose = slicer.util.arrayFromVolume(nodes["dose"])
     where = np.array([*np.unravel_index(int(dose.argmax()), dose.shape)[::-1], 1.0])
@@ -131,8 +143,10 @@ def check_slicer_rt_layout(nodes: dict[str, Any]) -> None:
 def test_saved_with_the_scene(opened: panel.Panel, files: Path, tmp_path: Path) -> None:
     nodes = dose_case.load(files)
     pair, rest = (nodes["fixed"], nodes["moving"], nodes["transform"]), {"dose": nodes["dose"], "structures": nodes["structures"]}
-    result = opened.logic.estimate(*pair, "Preview", **rest, samples=4)
-    assert sorted(result.dose.volumes) == ["mean", "nominal", "p05", "p95", "sigma"]
+    drawn = dose_case.structures(files, nodes["moving"], "moving_labels")
+    result = opened.logic.estimate(*pair, "Preview", **rest, movingStructures=drawn, samples=4)
+    check_probability(result.dose.probabilities["Heart"], nodes)
+    assert sorted(result.dose.volumes) == ["mean", "nominal", "p05", "p50", "p95", "sigma"]
     overlapping = float(result.dose.nominal_table.GetTable().GetColumnByName("Volume (cc)").GetValue(3))
     voxel = np.prod(nodes["fixed"].GetSpacing()) / 1000.0
     inside = slicer.util.arrayFromSegmentBinaryLabelmap(nodes["structures"], "Segment_4", nodes["fixed"])
@@ -145,6 +159,16 @@ def test_saved_with_the_scene(opened: panel.Panel, files: Path, tmp_path: Path) 
     chart = next(n for n in slicer.util.getNodesByClass("vtkMRMLPlotChartNode") if "bands" in n.GetName())
     dvh_nodes.show_band(table, chart, "Heart")
     assert chart.GetNumberOfPlotSeriesNodes() == 3
+
+
+def check_probability(node: Any, nodes: dict[str, Any]) -> None:
+    """The heart of the moving scan, carried over, is where it was drawn on the fixed one."""
+    share = slicer.util.arrayFromVolume(node)
+    assert share.min() >= 0.0 and share.max() == pytest.approx(1.0)
+    drawn = slicer.util.arrayFromSegmentBinaryLabelmap(nodes["structures"], "Segment_3", nodes["fixed"]) > 0
+    assert float(share[drawn].mean()) > 0.7 and float(share.sum()) == pytest.approx(drawn.sum(), rel=0.25)
+    assert node.GetAttribute(dose_results.DOSE_ATTRIBUTE) is None
+    assert slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node).GetTitleText() == "probability"
 
 
 def test_the_logic_of_slicer_rt_is_used_when_it_is_there(opened: panel.Panel, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

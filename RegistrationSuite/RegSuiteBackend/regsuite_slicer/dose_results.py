@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from regsuite_slicer.arrays import VolumeData
 
 DOSE_ATTRIBUTE, UNIT_NAME, UNIT_VALUE = "DicomRtImport.DoseVolume", "DicomRtImport.DoseUnitName", "DicomRtImport.DoseUnitValue"
 COLOURS = "Dose_ColorTable"
-_TITLES = {"nominal": "dose", "mean": "mean dose", "p05": "dose P05", "p95": "dose P95", "sigma": "dose spread Gy"}
+_TITLES = {"nominal": "dose", "mean": "mean dose", "p05": "dose P05", "p50": "dose P50", "p95": "dose P95"}
+_TITLES |= {"sigma": "dose spread Gy"}
 _IS_DOSE = ("nominal", "mean")
 """What somebody would get; a percentile or a spread of single voxels is no dose plan and is not marked as one."""
 _SHOW_FROM = 0.05  # of the range: below it a map is transparent
@@ -24,8 +25,9 @@ _SHOW_FROM = 0.05  # of the range: below it a map is transparent
 
 @dataclass(frozen=True)
 class DoseInScene:
-    """Volumes by kind (nominal, and with samples mean, p05, p95, sigma), the table of metrics whose references are the bands,
-    the chart of bands, SlicerRT's table and chart (None without structures); made: every node."""
+    """Volumes by kind (nominal, and with samples mean, p05, p50, p95, sigma), the table of metrics whose references are the bands,
+    the chart of bands, SlicerRT's table and chart (None without structures); probabilities: by carried structure, 0..1; made:
+    every node."""
 
     volumes: dict[str, Any]
     table: Any = None
@@ -33,6 +35,7 @@ class DoseInScene:
     nominal_table: Any = None
     nominal_chart: Any = None
     warnings: tuple[str, ...] = ()
+    probabilities: dict[str, Any] = field(default_factory=dict)
     made: tuple[Any, ...] = ()
 
     def remove(self) -> None:
@@ -54,6 +57,7 @@ def apply_dose(folder: Path, name: str, fixed: Any, segmentation: Any) -> DoseIn
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"Cannot read '{folder}': expected the result of 'dose', found {type(error).__name__}.") from error
     images = {kind: nodes.read_volume(folder / f"dose_{kind}.nrrd") for kind in present}
+    shares = {path.stem.removeprefix("probability_"): nodes.read_volume(path) for path in sorted(folder.glob("probability_*.nrrd"))}
     made: list[Any] = []
 
     def make(class_name: str, title: str) -> Any:
@@ -65,8 +69,9 @@ def apply_dose(folder: Path, name: str, fixed: Any, segmentation: Any) -> DoseIn
     try:
         volumes = {kind: _place_volume(kind, image, f"{name} {_TITLES[kind]}", make, images) for kind, image in images.items()}
         _into_study([volumes[kind] for kind in _IS_DOSE if kind in volumes], fixed)
+        carried = {key: _place_probability(key, image, make) for key, image in shares.items()}
         if not curves:
-            return DoseInScene(volumes, warnings=warnings, made=tuple(made))
+            return DoseInScene(volumes, warnings=warnings, probabilities=carried, made=tuple(made))
         table, chart = make("vtkMRMLTableNode", f"{name} metrics"), make("vtkMRMLPlotChartNode", f"{name} DVH bands")
         nodes.fill_table(table, columns)
         table.SetAttribute(results.REPORT_ATTRIBUTE, json.dumps(report))
@@ -75,7 +80,7 @@ def apply_dose(folder: Path, name: str, fixed: Any, segmentation: Any) -> DoseIn
     except Exception:
         DoseInScene({}, made=tuple(made)).remove()
         raise
-    return DoseInScene(volumes, table, chart, nominal[0], nominal[1], (*warnings, *nominal[2]), tuple(made))
+    return DoseInScene(volumes, table, chart, nominal[0], nominal[1], (*warnings, *nominal[2]), carried, tuple(made))
 
 
 def show_dose(fixed: Any, volume: Any, table: Any, chart: Any, opacity: float = 0.5) -> None:
@@ -119,6 +124,16 @@ def _place_volume(kind: str, image: VolumeData, title: str, make: Callable[..., 
     display.ApplyThresholdOn()
     if kind in _IS_DOSE:
         node.SetAttribute(DOSE_ATTRIBUTE, "1")
+    return node
+
+
+def _place_probability(name: str, image: VolumeData, make: Callable[..., Any]) -> Any:
+    """The share of samples in which a carried structure covers a voxel, transparent where none does."""
+    node = make("vtkMRMLScalarVolumeNode", f"{name} probability")
+    nodes.set_volume(node, VolumeData(image.values.astype(np.float32, copy=False), image.affine))
+    results.show_as_map(node, results.displacement_colours().GetID(), (0.0, 1.0), "probability")
+    node.GetDisplayNode().SetThreshold(_SHOW_FROM, 1.0)
+    node.GetDisplayNode().ApplyThresholdOn()
     return node
 
 

@@ -189,7 +189,7 @@ class Run(VTKObservationMixin):
 
     def _write_structures(self, item: Input, node: Any) -> list[str]:
         self._require(item, node)
-        paths = structure_files.export_structures(node, self.folder, getattr(self._outputs, "transform", None))
+        paths = structure_files.export_structures(node, self.folder, item.entry, getattr(self._outputs, "transform", None))
         for path in paths:
             self._names.add(path, node)
         return paths

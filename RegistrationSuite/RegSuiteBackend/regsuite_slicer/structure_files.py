@@ -14,11 +14,12 @@ from regsuite_slicer.world import to_world
 _VOXELS, _SURFACE = "Binary labelmap", "Closed surface"
 
 
-def export_structures(node: Any, folder: Path, ignore: Any = None) -> list[str]:
+def export_structures(node: Any, folder: Path, stem: str = "structures", ignore: Any = None) -> list[str]:
     """Write a segmentation in the world (RAS mm) and return the paths: one .seg.nrrd (its own voxels, names, colours, as many
     layers as it needs), or, when it comes from contours or surfaces, a .vtp per segment, which loses nothing to voxels.
 
-    `ignore`: as in nodes. The node is not changed. Raises InputError when there is no segment, or one that has no shape.
+    stem: how the files' names begin; `ignore`: as in nodes. The node is not changed. Raises InputError when there is no segment,
+    or one that has no shape.
     """
     import slicer
 
@@ -31,7 +32,7 @@ def export_structures(node: Any, folder: Path, ignore: Any = None) -> list[str]:
         if segmentation.GetSourceRepresentationName() == _VOXELS:
             copy.ApplyTransform(to_world(node, ignore))
             storage = slicer.vtkMRMLSegmentationStorageNode()
-            path = folder / "structures.seg.nrrd"
+            path = folder / f"{stem}.seg.nrrd"
             storage.SetFileName(os.path.abspath(path))
             if not storage.WriteData(copy):
                 raise InputError(f"Cannot write the segmentation '{node.GetName()}' to '{path}'.")
@@ -39,7 +40,7 @@ def export_structures(node: Any, folder: Path, ignore: Any = None) -> list[str]:
         if not copy.GetSegmentation().CreateRepresentation(_SURFACE):
             raise InputError(f"'{node.GetName()}' cannot be turned into surfaces; expected segments with contours or voxels.")
         identifiers = copy.GetSegmentation().GetSegmentIDs()
-        paths = [folder / f"structure_{number + 1:03d}.vtp" for number in range(len(identifiers))]
+        paths = [folder / f"{stem}_{number + 1:03d}.vtp" for number in range(len(identifiers))]
         for path, identifier in zip(paths, identifiers, strict=True):
             _write_surface(copy.GetSegmentation().GetSegment(identifier), to_world(node, ignore), path)
         return [str(path) for path in paths]

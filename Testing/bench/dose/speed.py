@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of torch's loops, in ours; the peer has none")
     parser.add_argument("--only", choices=("dvh", "samples"), help="run one part; the other's figures are those kept in the folder")
     parser.add_argument("--results", type=Path, default=Path(__file__).with_name("SPEED.md"))
     args = parser.parse_args()
@@ -83,11 +84,11 @@ def main() -> None:
         kept.write_text(json.dumps({name: [dataclasses.astuple(c) for c in items] for name, items in costs.items()}))
     if args.only != "dvh":
         shutil.rmtree(args.out / "sampled", ignore_errors=True)
-        costs["samples"] = [run([*tool, *sample_case(args.out / "samples"), "-o", str(args.out / "sampled"), "-q"])]
+        costs["samples"] = [run([*tool, *sample_case(args.out / "samples"), "-o", str(args.out / "sampled"), "-q"], args.threads)]
         kept.write_text(json.dumps({name: [dataclasses.astuple(c) for c in items] for name, items in costs.items()}))
     peer = json.loads((args.out / "peer.json").read_text())
     peer["ours_s"] = json.loads((args.out / "ours.json").read_text())["dvhs_s"]
-    args.results.write_text(page(costs, peer, args.out / "contours-0"), encoding="utf-8")
+    args.results.write_text(page(costs, peer, args.out / "contours-0", args.threads), encoding="utf-8")
 
 
 def dvh_costs(args: argparse.Namespace, tool: list[str]) -> dict[str, list[Cost]]:
@@ -98,18 +99,19 @@ def dvh_costs(args: argparse.Namespace, tool: list[str]) -> dict[str, list[Cost]
         for name, source in (("contours", structures), ("labels", labels)):
             out = args.out / f"{name}-{number}"
             shutil.rmtree(out, ignore_errors=True)
-            costs[name].append(run([*tool, "dvh", str(dose), "-o", str(out), "--structures", str(source), "-q"]))
+            costs[name].append(run([*tool, "dvh", str(dose), "-o", str(out), "--structures", str(source), "-q"], args.threads))
         call = [args.peers_python, "-c", PEER, str(structures), str(dose), str(args.out / "peer.json")]
         costs["dicompyler-core"].append(run(call))
-        run([sys.executable, "-c", OURS, str(structures), str(dose), str(args.out / "ours.json")])
+        run([sys.executable, "-c", OURS, str(structures), str(dose), str(args.out / "ours.json")], args.threads)
     return costs
 
 
-def run(call: list[str]) -> Cost:
+def run(call: list[str], threads: int = 1) -> Cost:
     """Run a process to its end."""
     places = [str(ROOT / "RegistrationSuite" / "RegSuiteBackend"), str(ROOT)]
     began = time.monotonic()
-    process = subprocess.Popen(call, env={**os.environ, "PYTHONPATH": os.pathsep.join(places)}, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(call, env=environment, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(call[:4])} ... ended with status {status}")
@@ -188,7 +190,7 @@ def sample_case(folder: Path) -> list[str]:
     return call
 
 
-def page(costs: dict[str, list[Cost]], peer: dict, ours: Path) -> str:
+def page(costs: dict[str, list[Cost]], peer: dict, ours: Path, threads: int) -> str:
     """SPEED.md as text."""
     best = {name: min(items, key=lambda c: c.cpu_s) for name, items in costs.items()}
     ratio = best["dicompyler-core"].cpu_s / best["contours"].cpu_s
@@ -199,8 +201,8 @@ def page(costs: dict[str, list[Cost]], peer: dict, ours: Path) -> str:
     lines = [
         "# Speed and memory of DVHs and sampled doses", "",
         "Made by `python Testing/bench/dose/speed.py -o FOLDER --peers-python PYTHON`; whole processes with start, reading and",
-        f"writing; the best of the interleaved runs. {platform.system()}, {os.cpu_count()} cores. The peak of the",
-        "DVHs counts the memory that this benchmark held when it started them: an upper bound.", "",
+        f"writing; the best of the interleaved runs. {platform.system()}, {os.cpu_count()} cores, {threads} threads in ours. The peak",
+        "of the DVHs counts the memory that this benchmark held when it started them: an upper bound.", "",
         "| job | CPU s | wall s | peak GiB |", "|---|---|---|---|",
         *(f"| {name} | {c.cpu_s:.1f} | {c.wall_s:.1f} | {c.peak_gib:.2f} |" for name, c in rows), "",
         f"Whole processes: dicompyler-core needs {ratio:.1f} times the CPU time of `regsuite dvh`, which also draws its page.",

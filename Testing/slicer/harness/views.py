@@ -74,7 +74,10 @@ class _View:
 
 
 class SliceView(_View):
-    """One of the slice views of the scene ("Red", "Green", "Yellow")."""
+    """One of the slice views of the scene ("Red", "Green", "Yellow").
+
+    Make it before what it shall show, as in the application: the manager of colour legends draws those that are added later.
+    """
 
     def __init__(self, name: str = "Red", size: tuple[int, int] = (600, 600)) -> None:
         super().__init__(slicer.vtkMRMLSliceViewDisplayableManagerFactory, _SLICE_MANAGERS, size)
@@ -188,6 +191,23 @@ def chart_image(chart_node: Any, size: tuple[int, int] = (700, 450)) -> np.ndarr
     _set_axis(chart.GetAxis(vtk.vtkAxis.BOTTOM), chart_node.GetXAxisTitle(), chart_node.GetXAxisLogScale(), x_limits)
     _set_axis(chart.GetAxis(vtk.vtkAxis.LEFT), chart_node.GetYAxisTitle(), chart_node.GetYAxisLogScale(), y_limits)
     return _pixels(window)
+
+
+def table_image(table_node: Any, size: tuple[int, int] = (700, 300)) -> np.ndarray:
+    """Pixels (height, width, 3) uint8 of a vtkMRMLTableNode as a table view shows it: its columns' names, then its rows."""
+    from PySide6 import QtGui, QtWidgets
+    table = table_node.GetTable()
+    columns = [table.GetColumn(i) for i in range(table.GetNumberOfColumns())]
+    widget = QtWidgets.QTableWidget(table.GetNumberOfRows(), len(columns))
+    widget.setHorizontalHeaderLabels([column.GetName() or "" for column in columns])
+    for i, column in enumerate(columns):
+        for row in range(table.GetNumberOfRows()):
+            widget.setItem(row, i, QtWidgets.QTableWidgetItem(column.GetVariantValue(row).ToString()))
+    widget.resizeColumnsToContents()
+    widget.resize(*size)
+    photo = widget.grab().toImage().convertToFormat(QtGui.QImage.Format.Format_RGB888)
+    flat = np.frombuffer(photo.constBits(), np.uint8).reshape(photo.height(), photo.bytesPerLine())
+    return np.ascontiguousarray(flat[:, :3 * photo.width()].reshape(photo.height(), photo.width(), 3))
 
 
 def chart_png(chart_node: Any, path: Path | str, size: tuple[int, int] = (700, 450)) -> Path:

@@ -100,6 +100,42 @@ def test_statistics_are_numpys_in_memory_and_on_disk(tmp_path, monkeypatch):
             assert np.allclose(found[name], np.percentile(volumes, percent, axis=0, method=RANKS), rtol=1e-5)
 
 
+def test_samples_that_leave_the_dose_are_left_out():
+    rng = np.random.default_rng(1)
+    volumes = rng.gamma(2.0, 5.0, size=(15, 4, 3, 5)).astype(np.float32)
+    volumes[rng.random(volumes.shape) < 0.3] = np.nan
+    volumes[:, 0, 0, 0] = np.nan
+    volumes[1:, 0, 0, 1] = np.nan
+    volumes[0, 0, 0, 1] = 7.0
+    spread = Spread((4, 3, 5), 15, None)
+    for volume in volumes:
+        spread.add(torch.from_numpy(volume))
+    found = spread.statistics()
+    assert all(float(found[name][0, 0, 0]) == 0.0 for name in found), "nothing known"
+    assert (float(found["mean"][0, 0, 1]), float(found["sigma"][0, 0, 1])) == (7.0, 0.0)
+    for at in np.ndindex(4, 3, 5):
+        values = volumes[(slice(None), *at)]
+        values = values[~np.isnan(values)]
+        if len(values) > 1:
+            assert float(found["mean"][at]) == pytest.approx(values.mean(), rel=1e-5)
+            assert float(found["sigma"][at]) == pytest.approx(values.std(ddof=1), rel=1e-4)
+            assert float(found["p95"][at]) == pytest.approx(np.percentile(values, 95, method=RANKS), rel=1e-5)
+
+
+def test_the_border_of_a_dose_is_no_spread(tmp_path):
+    """A constant dose that ends inside the fixed image: no doubt of the transform changes it."""
+    request = job(tmp_path, sigma=str(tmp_path / "sigma.nrrd"), correlation_mm=10.0, structures=())
+    small = shapes.linear_dose()
+    part = small.grid.cropped((4, 4, 4), tuple(max(4, n // 2) for n in small.grid.shape))
+    write_image(Image(torch.full((1, *part.shape), 20.0), part), tmp_path / "dose.nrrd")
+    out = run_dose(request)
+    nominal, sigma, mean = (read_image(out / f"dose_{name}.nrrd").data[0] for name in ("nominal", "sigma", "mean"))
+    known = nominal > 0
+    assert 0.02 < float(known.double().mean()) < 0.98, "the dose ends inside"
+    assert float(sigma.max()) < 1e-3
+    assert torch.equal(mean > 0, known) and float((mean - nominal).abs().max()) < 1e-3
+
+
 def test_beyond_sigma_the_mean_transform_goes_on():
     grid = fixed_grid()
     field = DisplacementField(torch.ones(3, *grid.shape), grid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -67,9 +68,22 @@ def test_dvh_writes_a_page_and_tables(case: Path) -> None:
     assert {p.name for p in (case / "out").iterdir()} == files
     found = rows(case)
     assert float(found["Ball", "mean"]["value"]) == pytest.approx(shapes.MIDDLE, rel=5e-3)
+    usual = {"volume", "min", "mean", "max", "D95", "D98", "D50", "D2", "D2cc", *(f"V{n}" for n in range(5, 65, 5))}
+    assert {metric for _, metric in found} == usual | {"D0.1cc", "V12cc"}
     assert found["Ball", "D0.1cc"]["unit"] == "Gy" and found["Ball", "V12cc"]["unit"] == "cc"
     report = json.loads((case / "out" / "report.json").read_text())
     assert report["kind"] == "dvh" and report["structures"][0]["name"] == "Ball" and report["warnings"] == []
+
+
+def test_without_matplotlib_all_but_the_page_is_written(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in 3D Slicer, which does not bring it; contours that cut through each other are looked at as well."""
+    for name in [*(n for n in sys.modules if n.startswith("matplotlib.")), "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "regsuite.pipeline.dvh_figure", raising=False)
+    assert cli.run(dvh(case, structures="rs.dcm")) == 0
+    assert {p.name for p in (case / "out").iterdir()} == {"dvh.csv", "dvh_differential.csv", "metrics.csv", "report.json"}
+    warnings = json.loads((case / "out" / "report.json").read_text())["warnings"]
+    assert any("matplotlib is not installed" in text for text in warnings)
 
 
 def test_dose_with_bands_and_an_rtdose(case: Path) -> None:
@@ -84,6 +98,25 @@ def test_dose_with_bands_and_an_rtdose(case: Path) -> None:
     nominal = read_image(case / "out" / "dose_nominal.nrrd")
     pixels = written.pixel_array * float(written.DoseGridScaling)
     assert pixels.max() == pytest.approx(float(nominal.data.max()), abs=1e-4)
+
+
+def test_the_accumulated_dose_as_an_rtdose(case: Path) -> None:
+    """Two fractions with weights: the sum, under the patient, study and frame of the reference."""
+    (case / "more.csv").write_text("dose,transform,weight\ndose.nrrd,t.tfm,3\n")
+    sources = ("--sigma", str(case / "sigma.nrrd"), "--samples", "3", "--fractions", str(case / "more.csv"))
+    assert cli.run(carry(case, *sources, "--dose-unit", "Gy", "--reference", str(case / "rs.dcm"))) == 0
+    reference = pydicom.dcmread(case / "rs.dcm")
+    for name in ("nominal", "mean"):
+        written = pydicom.dcmread(case / "out" / f"dose_{name}.dcm")
+        volume = read_image(case / "out" / f"dose_{name}.nrrd").data[0].numpy()
+        assert np.abs(written.pixel_array * float(written.DoseGridScaling) - volume).max() < 1e-4
+        assert (written.StudyInstanceUID, written.PatientID) == (reference.StudyInstanceUID, reference.PatientID)
+        assert written.FrameOfReferenceUID == rt_files.FRAME and written.SOPInstanceUID != reference.SOPInstanceUID
+        assert written.ReferencedStructureSetSequence[0].ReferencedSOPInstanceUID == reference.SOPInstanceUID
+    assert cli.run([*carry(case, "--dose-unit", "Gy")[:-1], "-o", str(case / "one"), "-q"]) == 0
+    one = read_image(case / "one" / "dose_nominal.nrrd").data
+    both = read_image(case / "out" / "dose_nominal.nrrd").data
+    assert float((both - 4.0 * one).abs().max()) < 1e-3
 
 
 def hot(folder: Path) -> list[str]:

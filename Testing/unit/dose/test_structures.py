@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from regsuite.dose.occupancy import inside_outline
 from regsuite.dose.structures import Structure, load_structures, parse_source
 from regsuite.errors import InputError
 from regsuite.geometry import Grid, Image
@@ -60,6 +61,17 @@ def test_contours_that_cut_through_each_other_are_told(tmp_path: Path) -> None:
     lens = 2 * (15.0**2 * half - 7.5 * np.sqrt(15.0**2 - 7.5**2)) * 42.0 / 1000
     assert found.volume_cc == pytest.approx(2 * cylinder_cc(15.0) - 2 * lens, rel=4e-3), "XOR: what both enclose is outside"
     assert "21 pairs of contours cut through each other" in " ".join(found.notes)
+
+
+def test_inside_an_outline_is_what_another_library_says() -> None:
+    from matplotlib.path import Path as Outline
+
+    rng = np.random.default_rng(4)
+    angle = np.sort(rng.random(60) * 2 * np.pi)
+    star = np.stack([np.cos(angle), np.sin(angle)], axis=1) * (3.0 + rng.random((60, 1)) * 4.0)
+    points = rng.uniform(-8.0, 8.0, (4000, 2))
+    found = inside_outline(star, points)
+    assert (found == Outline(star).contains_points(points)).all() and 0.1 < found.mean() < 0.9
 
 
 def test_open_contours_enclose_nothing(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ FINEST_MM = 1.3
 MOST_VOXELS = 60_000_000
 IN_MEMORY_BYTES = 1_500_000_000
 PERCENTILES = (5.0, 50.0, 95.0)
+NAMES = ("mean", "sigma", "p05", "p50", "p95")
 _SLAB_VALUES = 20_000_000
 
 
@@ -77,8 +78,9 @@ def finer(dose: Image) -> Image:
     return found if found is dose else found.with_data(found.data.clamp_(min=0.0))
 
 
-def dose_on_grid(dose: Image, grid: Grid, transform: Transform) -> torch.Tensor:
-    """(D, H, W) float32: dose(T(x)) at the voxel centres x of `grid`; 0 beyond the dose. In slabs, float32 lattice coordinates."""
+def dose_on_grid(dose: Image, grid: Grid, transform: Transform, beyond: float = 0.0) -> torch.Tensor:
+    """(D, H, W) float32: dose(T(x)) at the voxel centres x of `grid`; `beyond` where T(x) lies outside the dose. In slabs, float32
+    lattice coordinates."""
     shift = transform.displacement(grid)
     matrix = normalise_matrix(dose.grid.shape) @ dose.grid.inverse_affine()
     turn = torch.from_numpy(matrix[:3, :3].copy()).float()
@@ -91,16 +93,18 @@ def dose_on_grid(dose: Image, grid: Grid, transform: Transform) -> torch.Tensor:
         moved = shift[:, start : start + part.shape[0]].reshape(3, -1)
         at += (turn @ moved).T.reshape(*part.shape, 3)
         values = sample_normalised(dose.data, at)[0]
-        values[(at.abs() > limit).any(dim=-1)] = 0.0
+        values[(at.abs() > limit).any(dim=-1)] = beyond
         out[start : start + part.shape[0]] = values
     return out
 
 
-def total_on_grid(fractions: Sequence[Fraction], maps: Sequence[Transform], grid: Grid) -> torch.Tensor:
-    """(D, H, W) Gy: the weighted sum of all fractions, each seen through its map."""
+def total_on_grid(
+    fractions: Sequence[Fraction], maps: Sequence[Transform], grid: Grid, beyond: float = 0.0
+) -> torch.Tensor:
+    """(D, H, W) Gy: the weighted sum of all fractions, each seen through its map; `beyond` (0 or NaN) where a dose ends."""
     out = torch.zeros(grid.shape)
     for fraction, mapping in zip(fractions, maps, strict=True):
-        out.add_(dose_on_grid(fraction.dose, grid, mapping), alpha=fraction.weight)
+        out.add_(dose_on_grid(fraction.dose, grid, mapping, beyond), alpha=fraction.weight)
     return out
 
 
@@ -149,25 +153,26 @@ class Spread:
             self._store = np.memmap(self._file, dtype=np.float32, mode="w+", shape=(count, *shape))
 
     def add(self, volume: torch.Tensor) -> None:
-        """Keep one sample (D, H, W)."""
+        """Keep one sample (D, H, W); NaN where it says nothing."""
         self._store[self._used] = volume.numpy()
         self._used += 1
 
     def statistics(self, tick: Callable[[float], object] = lambda fraction: None) -> dict[str, torch.Tensor]:
-        """mean, sigma (n - 1 in the denominator), p05, p50, p95, each (D, H, W) float32; percentiles as metrics.RANKS."""
-        names = ("mean", "sigma", "p05", "p50", "p95")
-        out = {name: torch.zeros(self._shape) for name in names}
+        """mean, sigma (n - 1 in the denominator), p05, p50, p95, each (D, H, W) float32; percentiles as metrics.RANKS.
+
+        A sample that left the dose somewhere (NaN) is left out there: counted as 0 Gy it would be a spread of the dose's border.
+        """
+        out = {name: torch.zeros(self._shape) for name in NAMES}
         n = self._used
         depth, height, width = self._shape
         slab = max(1, _SLAB_VALUES // (n * height * width))
         for start in range(0, depth, slab):
             rows = slice(start, start + slab)
             block = torch.from_numpy(np.ascontiguousarray(self._store[:n, rows].reshape(n, -1).T))
-            hit = torch.nonzero(block.amax(dim=1) > 0.0)[:, 0]  # where no sample brings dose there is nothing to sort
-            values = block[hit].sort(dim=1).values
-            found = [values.mean(dim=1), values.std(dim=1) if n > 1 else torch.zeros(len(values))]
-            found += [_at_rank(values, p) for p in PERCENTILES]
-            for name, value in zip(names, found, strict=True):
+            least, most = block.nan_to_num().aminmax(dim=1)
+            hit = torch.nonzero((most > 0.0) | (least < 0.0))[:, 0]  # where no sample brings dose there is nothing to sort
+            found = _statistics(block[hit].sort(dim=1).values)
+            for name, value in zip(NAMES, found, strict=True):
                 out[name][rows].view(-1)[hit] = value
             tick(min(1.0, (start + slab) / depth))
         return out
@@ -177,6 +182,21 @@ class Spread:
         self._store = np.empty((0,), dtype=np.float32)
         if self._file is not None:
             self._file.close()
+
+
+def _statistics(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """(N,) each of NAMES from sorted rows (N, n), NaN last; at least one value of each row is a number."""
+    n = values.shape[1]
+    count = n - values.isnan().sum(dim=1)
+    out = tuple(torch.zeros(len(values)) for _ in NAMES)
+    for used in count.unique().tolist():
+        rows = torch.nonzero(count == used)[:, 0]
+        some = values if len(rows) == len(values) else values[rows, :used]
+        spread = some.std(dim=1) if used > 1 else torch.zeros(len(some))
+        found = (some.mean(dim=1), spread, *(_at_rank(some, p) for p in PERCENTILES))
+        for whole, part in zip(out, found, strict=True):
+            whole[rows] = part
+    return out
 
 
 def _at_rank(values: torch.Tensor, percent: float) -> torch.Tensor:

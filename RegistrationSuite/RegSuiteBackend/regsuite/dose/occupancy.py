@@ -213,8 +213,6 @@ def _fill(polygons: list[np.ndarray], low: np.ndarray, size: float, shape: tuple
 
 def crossing_contours(contours: list[np.ndarray]) -> int:
     """How many pairs of contours of one plane cut through each other (neither nested nor apart): XOR drops what they share."""
-    from matplotlib.path import Path as Outline
-
     _, polygons, levels = _planes(contours)
     count = 0
     for level in np.unique(np.round(levels, 2)):
@@ -223,6 +221,15 @@ def crossing_contours(contours: list[np.ndarray]) -> int:
             for b in range(a + 1, len(here)):
                 if (here[a].max(0) < here[b].min(0)).any() or (here[b].max(0) < here[a].min(0)).any():
                     continue
-                inside = [Outline(one).contains_points(two) for one, two in ((here[a], here[b]), (here[b], here[a]))]
+                inside = [inside_outline(one, two) for one, two in ((here[a], here[b]), (here[b], here[a]))]
                 count += any(0.02 < float(share.mean()) < 0.98 for share in inside)
     return count
+
+
+def inside_outline(outline: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Which of `points` (m, 2) lie inside the closed polygon `outline` (n, 2), even-odd; on the outline either may be said."""
+    p, q = outline[:, None], np.roll(outline, -1, axis=0)[:, None]
+    spans = (p[..., 1] > points[:, 1]) != (q[..., 1] > points[:, 1])
+    rise = np.where(spans, q[..., 1] - p[..., 1], 1.0)
+    crossing = p[..., 0] + (points[:, 1] - p[..., 1]) / rise * (q[..., 0] - p[..., 0])
+    return (spans & (points[:, 0] < crossing)).sum(axis=0) % 2 == 1

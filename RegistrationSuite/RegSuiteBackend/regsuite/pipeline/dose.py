@@ -5,6 +5,7 @@ brings.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -88,14 +89,16 @@ def run_dose(request: DoseRequest, progress: ProgressCallback | None = None) -> 
             job = _read(request)
         with stages.stage("Nominal dose", 0.15, 0.2):
             nominal_maps = [f.transform for f in job.fractions]
-            nominal = total_on_grid(job.fractions, nominal_maps, job.grid)
+            nominal = total_on_grid(job.fractions, nominal_maps, job.grid, math.nan)
+            beyond = nominal.isnan()
+            nominal[beyond] = 0.0
             write_image(Image(nominal, job.grid), folder / "dose_nominal.nrrd")
             for structure in job.structures:
                 job.notes += outside_notes(structure, _untouched(job, structure))
             tick = partial(stages.step, 0.7)
             curves = [_histogram(job, nominal_maps, _points(s, None), tick) for s in job.structures]
         with stages.stage("Samples", 0.2, 0.85):
-            sampled = _sample(job, folder, stages)
+            sampled = _sample(job, beyond, folder, stages)
         with stages.stage("Writing", 0.85, 1.0):
             _write(request, job, nominal, curves, sampled, folder, stages)
     return Path(request.out)
@@ -195,8 +198,11 @@ class _Sampled:
     probabilities: list[torch.Tensor]
 
 
-def _sample(job: _Job, folder: Path, stages: Progress) -> _Sampled:
-    """One pass over the sampled maps; the volumes are kept by Spread, of the rest only sums and histograms."""
+def _sample(job: _Job, beyond: torch.Tensor, folder: Path, stages: Progress) -> _Sampled:
+    """One pass over the sampled maps; the volumes are kept by Spread, of the rest only sums and histograms.
+
+    beyond (D, H, W): where the nominal dose is not known; there the volumes are 0 as well.
+    """
     points = [_points(s) for s in job.structures] if job.samples else []
     curves: list[list[Histogram]] = [[] for _ in job.structures]
     sums = [torch.zeros(job.grid.shape) for _ in job.contours]
@@ -207,7 +213,7 @@ def _sample(job: _Job, folder: Path, stages: Progress) -> _Sampled:
         for maps in maps_stream:
             tick = partial(stages.step, 0.85 * (count + 0.5) / max(job.samples, 1), f"{count + 1} of {max(job.samples, 1)}")
             if spread is not None:
-                spread.add(total_on_grid(job.fractions, maps, job.grid))
+                spread.add(total_on_grid(job.fractions, maps, job.grid, math.nan))
                 for found, place in zip(curves, points, strict=False):
                     found.append(_histogram(job, maps, place, tick))
             for total, contour in zip(sums, job.contours, strict=True):
@@ -215,6 +221,8 @@ def _sample(job: _Job, folder: Path, stages: Progress) -> _Sampled:
             count += 1
             tick()
         volumes = {} if spread is None else spread.statistics(lambda f: stages.step(0.85 + 0.15 * f, "percentiles"))
+        for volume in volumes.values():
+            volume[beyond] = 0.0
     finally:
         if spread is not None:
             spread.close()

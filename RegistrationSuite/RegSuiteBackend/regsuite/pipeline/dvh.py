@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -124,8 +125,7 @@ def outside_notes(structure: Structure, share: float) -> list[str]:
 
 def write_evaluation(evaluation: Evaluation, folder: Path, stages: Progress) -> None:
     """The files of one evaluation into an existing folder."""
-    from regsuite.pipeline.dvh_figure import draw_dvh
-
+    warnings = list(evaluation.notes)
     curves = [(s.structure.name, s.cumulative) for s in evaluation.structures]
     _write_curves(folder / CURVES, ("structure", "dose_gy", "volume_percent", "p05", "p95"), curves)
     curves = [(s.structure.name, s.differential) for s in evaluation.structures]
@@ -137,7 +137,11 @@ def write_evaluation(evaluation: Evaluation, folder: Path, stages: Progress) -> 
             for v in item.values:
                 writer.writerow((item.structure.name, v.metric, number(v.value), v.unit, number(v.p05), number(v.p95)))
     stages.step(0.3)
-    if evaluation.structures:
+    if evaluation.structures and importlib.util.find_spec("matplotlib") is None:  # 3D Slicer does not bring it
+        warnings.append(f"{PICTURE} was not drawn: matplotlib is not installed (pip install matplotlib).")
+    elif evaluation.structures:
+        from regsuite.pipeline.dvh_figure import draw_dvh
+
         draw_dvh(evaluation, folder / PICTURE)
     report = {
         "schema_version": SCHEMA_VERSION,
@@ -145,7 +149,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, stages: Progress) -> 
         "versions": versions(),
         "samples": evaluation.samples,
         **evaluation.facts,
-        "warnings": list(evaluation.notes),
+        "warnings": warnings,
         "structures": [_facts(item) for item in evaluation.structures],
         "timings_s": {stage: round(seconds, 3) for stage, seconds in stages.timings_s.items()},
     }

@@ -19,7 +19,8 @@ _SHARE = 0.5
 
 @dataclass(frozen=True)
 class UncertainDoseRequest:
-    """Entries of UncertaintyRequest and, with a dose (in the moving space), of DoseRequest; structures lie in the fixed space."""
+    """Entries of UncertaintyRequest and, with a dose (in the moving space), of DoseRequest; structures lie in the fixed space,
+    contours in the moving one."""
 
     fixed: str
     moving: str
@@ -27,6 +28,7 @@ class UncertainDoseRequest:
     out: str
     dose: str | None = None
     structures: tuple[str, ...] = ()
+    contours: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     dose_unit: str | None = None
     samples: int = DEFAULT_SAMPLES
@@ -45,7 +47,7 @@ def run_uncertain_dose(request: UncertainDoseRequest, progress: ProgressCallback
 
     Raises InputError, OutputError or Cancelled as the two do.
     """
-    if request.structures and request.dose is None:
+    if (request.structures or request.contours) and request.dose is None:
         raise InputError("Structures were given without a dose; expected both, or none.")
 
     def part(start: float, share: float) -> ProgressCallback | None:
@@ -67,8 +69,8 @@ def run_uncertain_dose(request: UncertainDoseRequest, progress: ProgressCallback
             run_dose(
                 DoseRequest(
                     request.dose, request.transform, request.fixed, str(folder / DOSE), str(folder / UNCERTAINTY / SIGMA),
-                    max(2, request.samples), request.structures, metrics=request.metrics, dose_unit=request.dose_unit,
-                    seed=request.seed,
+                    max(2, request.samples), request.structures, request.contours, metrics=request.metrics,
+                    dose_unit=request.dose_unit, seed=request.seed,
                 ),
                 part(first, 1.0 - first),
             )  # fmt: skip

@@ -1,48 +1,69 @@
-"""The registration that a method of uncertainty makes when no transform is given: the mean of its probabilistic mode."""
+"""The registration that a method of uncertainty makes: the mean of its probabilistic mode, or an opinion beside a given transform."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+
 from regsuite.geometry.image import Image
 from regsuite.progress import Progress
 from regsuite.solvers import convex, folding
-from regsuite.solvers.frame import canonical, lattice_shape, make_level, resize_displacement, to_transform
+from regsuite.solvers.frame import Level, canonical, make_level, resize_displacement, to_transform
 from regsuite.solvers.gauss_newton import RefineSettings, refine
 from regsuite.solvers.start import initialise
 from regsuite.transforms import Transform
+
+_PLAN = ((2.0, 20), (1.0, 10))
+_SETTINGS = (2, 1.5, 0.3, 0.01)  # window, smoothness, sliding, noise
 
 
 def own_mean(
     fixed: Image,
     moving: Image,
     refine_mm: float,
-    start: str,
+    start: str | np.ndarray,
     seed: int,
     reporter: Progress,
     history: list[dict[str, Any]],
     warnings: list[str],
+    span: tuple[float, float] = (0.0, 0.5),
 ) -> Transform:
-    """A linear start of the policy `start`, discrete search, Gauss-Newton under local correlation on two levels, unfolded.
+    """A linear start (a policy, or a 4 x 4 matrix), discrete search, Gauss-Newton under local correlation on two levels, unfolded.
 
-    fixed, moving: scaled images on one device; refine_mm: resolution of the last level. Takes half of the span.
+    fixed, moving: scaled images on one device; refine_mm: resolution of the last level; span: share of the progress.
     """
-    with reporter.stage("start", 0.0, 0.1):
+    marks = [span[0] + share * (span[1] - span[0]) for share in (0.0, 0.2, 0.5, 1.0)]
+    with reporter.stage("start", marks[0], marks[1]):
         fixed = canonical(fixed)
-        matrix, notes = initialise(fixed, moving, start, seed=seed, progress=reporter)
+        matrix, notes = initialise(fixed, moving, start, seed=seed, progress=reporter) if isinstance(start, str) else (start, [])
         warnings.extend(notes)
-    with reporter.stage("search", 0.1, 0.25):
+    with reporter.stage("search", marks[1], marks[2]):
         cell = convex.ConvexSettings()
         u = convex.search(make_level(fixed, moving, matrix, cell.cell_mm / 3.0, cell.cell_mm), cell, reporter)
-    finest = max(refine_mm, float(min(fixed.grid.spacing.min(), moving.grid.spacing.min())))
-    with reporter.stage("refine", 0.25, 0.5):
-        for spacing, iterations, share in ((2.0 * finest, 20, (0.25, 0.33)), (finest, 10, (0.33, 0.5))):
-            level = make_level(fixed, moving, matrix, spacing, 2.0 * finest)
-            settings = RefineSettings(iterations, 2, 1.5, 0.3, 0.01)
-            with reporter.share(*share):
-                u = refine(level, resize_displacement(u, level.lattice), settings, reporter, history, f"{spacing:.3g} mm")
-        shape = lattice_shape(fixed.grid, 2.0 * finest)
-        u = resize_displacement(u, shape)
-        i, j, k = (float(v) for v in fixed.grid.resized(shape).spacing)
-        u, _ = folding.unfold(u, (k, j, i))
+    with reporter.stage("refine", marks[2], marks[3]):
+        level, u = coarse_to_fine(fixed, moving, matrix, u, refine_mm, _PLAN, reporter, history)
+        u, _ = folding.unfold(u, level.lattice_spacing)
     return to_transform(u.cpu(), fixed.grid, matrix)
+
+
+def coarse_to_fine(
+    fixed: Image,
+    moving: Image,
+    matrix: np.ndarray,
+    u: torch.Tensor,
+    refine_mm: float,
+    plan: tuple[tuple[float, int], ...],
+    reporter: Progress,
+    history: list[dict[str, Any]],
+) -> tuple[Level, torch.Tensor]:
+    """The last level and u on its lattice, from u (3, d, h, w) mm on any lattice over the same box; plan: resolutions in shares of
+    the finest with the largest numbers of steps."""
+    finest = max(refine_mm, float(min(fixed.grid.spacing.min(), moving.grid.spacing.min())))
+    for number, (coarser, iterations) in enumerate(plan):
+        level = make_level(fixed, moving, matrix, coarser * finest, 2.0 * finest)
+        with reporter.part(number / len(plan), (number + 1) / len(plan)):
+            settings = RefineSettings(iterations, *_SETTINGS)
+            u = refine(level, resize_displacement(u, level.lattice), settings, reporter, history, f"{coarser * finest:.3g} mm")
+    return level, u

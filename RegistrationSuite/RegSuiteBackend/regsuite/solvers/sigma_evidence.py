@@ -13,7 +13,7 @@ from regsuite.geometry.image import Image
 from regsuite.ops.derivatives import spatial_gradient
 from regsuite.ops.filters import downsample, gaussian_smooth
 from regsuite.ops.pyramid import at_spacing, level_shape
-from regsuite.ops.sampling import sample_index
+from regsuite.ops.sampling import resample, sample_index
 from regsuite.transforms.base import Transform
 
 RADII_MM = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -28,7 +28,9 @@ class Evidence:
     """On a lattice `grid` over the fixed image's box; components along world x, y, z.
 
     residual (d, h, w): mean squared difference of the locally normalised images at T; even, odd (3, K, d, h, w): even and odd part
-    of its change at T +- RADII_MM[k] along each axis, 0 beyond the moving image; displacement (3, d, h, w): T(x) - x in mm.
+    of its change at T +- RADII_MM[k] along each axis, 0 beyond the moving image; displacement (3, d, h, w): T(x) - x in mm;
+    contrast, brightness (d, h, w): local variance of the fixed image over that of its noise, and local mean of its scaled values;
+    residual_at: the residual at another transform.
     """
 
     grid: Grid
@@ -36,6 +38,9 @@ class Evidence:
     even: torch.Tensor
     odd: torch.Tensor
     displacement: torch.Tensor
+    contrast: torch.Tensor
+    brightness: torch.Tensor
+    residual_at: Callable[[Transform], torch.Tensor]
 
     def smooth(self, data: torch.Tensor, width_mm: float) -> torch.Tensor:
         """Gaussian mean of (C, d, h, w) with a standard deviation of `width_mm`."""
@@ -73,12 +78,17 @@ def noise_level(image: Image) -> float:
     return max(1.4826 / math.sqrt(6.0) * float(thin.median()), 1e-4)
 
 
-def normalised(image: Image, noise: float) -> Image:
-    """(I - local mean) / sqrt(local variance + (2 noise)^2) in Gaussian windows of 8 mm: bones and faint vessels weigh alike, and
-    slow changes of brightness (lungs filling with air, coil fields) drop out."""
+def local_moments(image: Image) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance (1, D, H, W) in Gaussian windows of 8 mm."""
     sigma = [_NORMALISE_MM / float(h) for h in image.grid.spacing[::-1]]
     mean = gaussian_smooth(image.data, sigma)
-    variance = (gaussian_smooth(image.data.square(), sigma) - mean.square()).clamp_(min=0.0)
+    return mean, (gaussian_smooth(image.data.square(), sigma) - mean.square()).clamp_(min=0.0)
+
+
+def normalised(image: Image, noise: float) -> Image:
+    """(I - local mean) / sqrt(local variance + (2 noise)^2) in windows of 8 mm: bones and faint vessels weigh alike, and slow
+    changes of brightness (lungs filling with air, coil fields) drop out."""
+    mean, variance = local_moments(image)
     return image.with_data((image.data - mean) / variance.add_((_NOISES * noise) ** 2).sqrt_())
 
 
@@ -87,7 +97,8 @@ def gather(
 ) -> Evidence:
     """Compare scaled images (one channel, 0..1, one device) at T and around it; tick(fraction) is called after every comparison."""
     fixed, moving = at_spacing(fixed, finest_mm), at_spacing(moving, finest_mm)
-    noise = max(noise_level(fixed), noise_level(moving))
+    own_noise = noise_level(fixed)
+    noise = max(own_noise, noise_level(moving))
     target, source = normalised(fixed, noise), normalised(moving, noise)
     index, shape = _moving_index(transform, target.grid, source.grid), level_shape(fixed.grid, lattice_mm)
     grid = fixed.grid.resized(shape)
@@ -116,8 +127,15 @@ def gather(
                 sides.append(pooled((difference(there) - here) * (covered & inside(there))))
                 tick((axis * len(RADII_MM) + number + 0.5 * len(sides)) / (3 * len(RADII_MM)))
             even[axis, number], odd[axis, number] = (sides[0] + sides[1]) / 2, (sides[0] - sides[1]) / 2
+
+    def residual_at(other: Transform) -> torch.Tensor:
+        at = _moving_index(other, target.grid, source.grid)
+        return pooled(difference(at) * inside(at))
+
+    mean, variance = local_moments(fixed)
+    contrast, brightness = (resample(fixed.with_data(v), grid).data[0] for v in (variance / own_noise**2, mean))
     displacement = transform.displacement(grid, residual.device)
-    return Evidence(grid, residual, even, odd, displacement)
+    return Evidence(grid, residual, even, odd, displacement, contrast, brightness, residual_at)
 
 
 def _moving_index(transform: Transform, fixed: Grid, moving: Grid) -> torch.Tensor:

@@ -1,8 +1,11 @@
 """The stored recalibration of uncertainty-elbo; how it was fitted, on what, and what it is worth: Documentation/Uncertainty.md.
 
-log sigma' = OFFSET + SLOPE log sigma + NEAR log n + WIDE log w, then the monotone curve KNOTS. sigma: the bound's minimum;
-n: root mean square distance (mm, +- NEAR_MM around the place) to where the images agree better than at the transform; w: the same
-times the share of disagreement that goes away, over +- WIDE_MM.
+Per component, with the terms t of `_terms` (the first three unbounded, the rest only through the network):
+
+    log s = OFFSET + sum_k SLOPES_k t_k + BOUND tanh(network(t) / BOUND),      then all three components by one common factor,
+
+chosen by a rising curve (`KNOTS`) of the length of s. The network has one layer of tanh; its inputs are t less MEANS over SPREADS,
+cut at +- CUT, so that it changes sigma by no more than exp(BOUND) on images unlike those it was fitted on.
 """
 
 from __future__ import annotations
@@ -10,31 +13,46 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-NEAR_MM, WIDE_MM = 12.0, 60.0
-NEAR_FLOOR_MM2, WIDE_FLOOR_MM2 = 0.25, 0.05
-OFFSET, SLOPE, NEAR, WIDE = -0.158, 1.447, 0.309, 0.350
-KNOTS: tuple[tuple[float, float], ...] = (
-    (-1.058, -1.13), (-0.793, -0.764), (-0.665, -0.62), (-0.564, -0.511), (-0.475, -0.435), (-0.392, -0.405),
-    (-0.305, -0.34), (-0.215, -0.275), (-0.123, -0.195), (-0.029, -0.104), (0.067, 0.064), (0.165, 0.164),
-    (0.269, 0.289), (0.38, 0.423), (0.502, 0.559), (0.637, 0.675), (0.789, 0.776), (0.965, 0.939),
-    (1.173, 1.097), (1.428, 1.463), (1.739, 1.901), (2.075, 2.201), (2.44, 2.449), (2.908, 2.615),
-)  # fmt: skip
-"""(log sigma before, log sigma after), rising; straight lines between, the end slopes go on."""
+from regsuite.methods.uncertainty._network import (
+    HIDDEN_BIAS,
+    HIDDEN_WEIGHTS,
+    KNOTS,
+    MEANS,
+    OFFSET,
+    OUTPUT_BIAS,
+    OUTPUT_WEIGHTS,
+    SLOPES,
+    SPREADS,
+)
+
+BOUND, CUT = 1.2, 3.0
 
 
-def recalibrated(log_sigma: torch.Tensor, near_mm2: torch.Tensor, wide_mm2: torch.Tensor) -> torch.Tensor:
-    """log sigma' (3, d, h, w) from the bound's log sigma and the two mean squared distances, all (3, d, h, w)."""
-    return curve(linear(log_sigma, near_mm2, wide_mm2))
+def recalibrated(terms: torch.Tensor) -> torch.Tensor:
+    """log sigma' (3, d, h, w) from the terms (K, 3, d, h, w)."""
+    log_sigma = before_curve(terms)
+    length = 0.5 * (2.0 * log_sigma).exp().sum(dim=0).log()
+    return log_sigma + (curve(length) - length)
 
 
-def linear(log_sigma: torch.Tensor, near_mm2: torch.Tensor, wide_mm2: torch.Tensor) -> torch.Tensor:
-    """The part before the monotone curve."""
-    near, wide = (near_mm2 + NEAR_FLOOR_MM2).log(), (wide_mm2 + WIDE_FLOOR_MM2).log()
-    return OFFSET + SLOPE * log_sigma + 0.5 * NEAR * near + 0.5 * WIDE * wide
+def before_curve(terms: torch.Tensor) -> torch.Tensor:
+    """log s, the part before the monotone curve."""
+    shape = terms.shape[1:]
+    flat = terms.reshape(len(terms), -1)
+    column = [torch.tensor(v, dtype=flat.dtype, device=flat.device)[:, None] for v in (MEANS, SPREADS, HIDDEN_BIAS)]
+    weights = torch.tensor(HIDDEN_WEIGHTS, dtype=flat.dtype, device=flat.device)
+    out = torch.tensor(OUTPUT_WEIGHTS, dtype=flat.dtype, device=flat.device)
+    slopes = torch.tensor(SLOPES, dtype=flat.dtype, device=flat.device)
+    found = torch.empty(flat.shape[1], dtype=flat.dtype, device=flat.device)
+    for part, into in zip(flat.split(500_000, dim=1), found.split(500_000), strict=True):
+        hidden = torch.tanh(weights @ ((part - column[0]) / column[1]).clamp(-CUT, CUT) + column[2])
+        network = BOUND * torch.tanh((out @ hidden + OUTPUT_BIAS) / BOUND)
+        into.copy_(OFFSET + slopes @ part[: len(SLOPES)] + network)
+    return found.view(shape)
 
 
 def curve(values: torch.Tensor) -> torch.Tensor:
-    """KNOTS, elementwise."""
+    """KNOTS, elementwise: straight lines between, the end slopes go on."""
     before, after = np.array(KNOTS).T
     x = values.detach().cpu().double().numpy()
     y = np.interp(x, before, after)

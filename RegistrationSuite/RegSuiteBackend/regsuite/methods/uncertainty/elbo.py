@@ -1,9 +1,10 @@
 """uncertainty-elbo: how far a given deformation may be off, in mm, for each component and voxel; fitted to the pair, no training.
 
 1. compare: both images, locally normalised, at the transform and 1 to 32 mm off it along each axis;
-2. bound: the variational bound of paper 07 with q = N(u, G C C^T G^T), minimised for G; unit L2 rows of C make sigma = G the true
+2. second opinion: the pair registered anew, and the given transform refined: where they disagree, and match better or worse;
+3. bound: the variational bound of paper 07 with q = N(u, G C C^T G^T), minimised for G; unit L2 rows of C make sigma = G the true
    standard deviation of every voxel;
-3. recalibrate: by stored constants (`_calibration`), fitted on phantoms of other seeds.
+4. recalibrate: by stored constants (`_calibration`) that weigh 1 to 3, fitted on phantoms of other seeds.
 
 Without a given transform the method registers first and reports the uncertainty of its own mean (probabilistic mode).
 
@@ -11,7 +12,8 @@ Reference: Smolders, Lomax, Weber and Albertini, Deformable Image Registration U
 Dose Accumulation in Adaptive Proton Therapy, WBIR 2022; Dalca et al., Med. Image Anal. 2019 (probabilistic mean).
 Differs from paper 07 in: no network; locally normalised images instead of Hounsfield units; the noise variance sigma_I^2 is the
 local mean square difference (+- noise_mm) instead of a tuned constant; the smoothness lambda is learned from the given field's own
-strain instead of tuned; the expected image term is integrated, not sampled; unit L2 kernel (the paper's sigma is not marginal).
+strain instead of tuned; the expected image term is integrated, not sampled; unit L2 kernel (the paper's sigma is not marginal);
+the second opinion and the recalibration are ours.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
 from regsuite.methods.uncertainty import _calibration
+from regsuite.methods.uncertainty._terms import terms
 from regsuite.ops.sampling import resample
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.intake import scaled
 from regsuite.solvers.own_mean import own_mean
+from regsuite.solvers.second_opinion import compare, linear_start, refine_given
 from regsuite.solvers.sigma_bound import Bound, minimise
 from regsuite.solvers.sigma_evidence import RADII_MM, Evidence, gather
 from regsuite.solvers.start import POLICIES, SAYS
@@ -54,7 +58,7 @@ class ElboConfig(Config):
     strain_mm: float = limited(20.0, 4.0, 200.0, "Width over which the field's strain gives the smoothness", "mm")
     least_strain: float = limited(0.05, 0.001, 1.0, "Strain below which a field counts as this much strained", "mm/mm")
     data_weight: float = limited(1.0, 0.01, 100.0, "Weight of the images against the smoothness")
-    refine_mm: float = limited(3.0, 1.0, 8.0, "Without a given transform: finest resolution of the own registration", "mm")
+    refine_mm: float = limited(3.0, 1.0, 8.0, "Finest resolution of the second opinion, and of the own mean", "mm")
     start: str = option("translation", f"Start of the own registration. {SAYS}", choices=POLICIES)
 
 
@@ -90,17 +94,14 @@ def register(
     where = choose_device(device)
     with torch.no_grad():
         target, source = scaled(fixed, "fixed").to(where), scaled(moving, "moving").to(where)
-        split = 0.0 if initial is not None else 0.5
-        own = (target, source, config.refine_mm, config.start, seed, reporter, history, warnings)
-        transform = initial if initial is not None else own_mean(*own)
-        with reporter.stage("compare", split, split + 0.7 * (1.0 - split)):
-            given = transform.to(where)
-            evidence = gather(target, source, given, config.finest_mm, config.lattice_mm, reporter.step)
-        begin = split + 0.7 * (1.0 - split)
-        with reporter.stage("bound", begin, 0.95):
-            log_sigma, change = _bound_minimum(evidence, config, reporter, history, (begin, 0.95))
-        with reporter.stage("recalibrate", 0.95, 1.0):
-            sigma = _to_fixed(recalibrate(evidence, log_sigma), evidence.grid, fixed.grid)
+        anew = None
+        if initial is None:
+            anew = own_mean(target, source, config.refine_mm, config.start, seed, reporter, history, warnings, (0.0, 0.4))
+        transform = anew if initial is None else initial
+        assert transform is not None
+        found, lattice, change = terms_of(target, source, transform, config, anew, reporter, history)
+        with reporter.stage("recalibrate", 0.97, 1.0):
+            sigma = _to_fixed(_calibration.recalibrated(found).exp().clamp(*_LIMITS_MM), lattice, fixed.grid)
     status = Status.CONVERGED if change < _SETTLED else Status.REACHED_LIMIT
     images = {"sigma": sigma, "sigma_magnitude": sigma.with_data(sigma.data.norm(dim=0, keepdim=True))}
     findings = {"correlation_mm": config.correlation_mm, "sigma_mm": _summary(sigma)}
@@ -108,6 +109,33 @@ def register(
         transform.to("cpu"), status, config, tuple(history), dict(reporter.timings_s), str(where), seed, tuple(warnings),
         images=images, findings=findings,
     )  # fmt: skip
+
+
+def terms_of(
+    target: Image,
+    source: Image,
+    transform: Transform,
+    config: ElboConfig,
+    anew: Transform | None = None,
+    reporter: Progress | None = None,
+    history: list[dict[str, Any]] | None = None,
+) -> tuple[torch.Tensor, Grid, float]:
+    """What the recalibration looks at (K, 3, d, h, w), the lattice, and how much the bound's minimum still moved.
+
+    target, source: scaled images on one device; anew: an independent registration of them, made where it is None.
+    """
+    reporter, history, where = reporter or Progress(), [] if history is None else history, target.data.device
+    given = transform.to(where)
+    with reporter.stage("compare", 0.4, 0.55):
+        evidence = gather(target, source, given, config.finest_mm, config.lattice_mm, reporter.step)
+    if anew is None:
+        start = linear_start(transform, target.grid)
+        anew = own_mean(target, source, config.refine_mm, start, 0, reporter, [], [], (0.55, 0.75))
+    refined = refine_given(target, source, given, config.refine_mm, reporter, (0.75, 0.85))
+    opinions = [compare(o.to(where), evidence.displacement, evidence.grid, evidence.residual_at) for o in (anew, refined)]
+    with reporter.stage("bound", 0.85, 0.97):
+        log_sigma, change = _bound_minimum(evidence, config, reporter, history, (0.85, 0.97))
+    return terms(evidence, log_sigma, *opinions), evidence.grid, change
 
 
 def _bound_minimum(
@@ -140,19 +168,6 @@ def _bound_minimum(
         found.append(log_sigma)
         changes.append(change)
     return torch.stack(found), max(changes)
-
-
-def recalibrate(evidence: Evidence, log_sigma: torch.Tensor) -> torch.Tensor:
-    """sigma (3, d, h, w) mm after the stored recalibration."""
-    near, wide = calibration_terms(evidence)
-    return _calibration.recalibrated(log_sigma, near, wide).exp().clamp(*_LIMITS_MM)
-
-
-def calibration_terms(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared distance (3, d, h, w), mm^2, to a better match, near by and weighted over a wide region; see `_calibration`."""
-    square, gain = evidence.shifts(6.0)
-    near = evidence.smooth(gain * square, _calibration.NEAR_MM) / evidence.smooth(gain + 0.02, _calibration.NEAR_MM)
-    return near, evidence.smooth(gain * square, _calibration.WIDE_MM)
 
 
 def _to_fixed(sigma: torch.Tensor, lattice: Grid, fixed: Grid) -> Image:
