@@ -201,8 +201,8 @@ def page(costs: dict[str, list[Cost]], peer: dict, ours: Path, threads: int) -> 
     lines = [
         "# Speed and memory of DVHs and sampled doses", "",
         "Made by `python Testing/bench/dose/speed.py -o FOLDER --peers-python PYTHON`; whole processes with start, reading and",
-        f"writing; the best of the interleaved runs. {platform.system()}, {os.cpu_count()} cores, {threads} threads in ours. The peak",
-        "of the DVHs counts the memory that this benchmark held when it started them: an upper bound.", "",
+        f"writing; the best of the interleaved runs. {platform.system()}, {os.cpu_count()} cores, {threads} threads in ours.",
+        "The peak of the DVHs counts the memory that this benchmark held when it started them: an upper bound.", "",
         "| job | CPU s | wall s | peak GiB |", "|---|---|---|---|",
         *(f"| {name} | {c.cpu_s:.1f} | {c.wall_s:.1f} | {c.peak_gib:.2f} |" for name, c in rows), "",
         f"Whole processes: dicompyler-core needs {ratio:.1f} times the CPU time of `regsuite dvh`, which also draws its page.",

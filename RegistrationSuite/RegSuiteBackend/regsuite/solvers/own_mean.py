@@ -1,4 +1,4 @@
-"""The registration that a method of uncertainty makes: the mean of its probabilistic mode, or an opinion beside a given transform."""
+"""The registration that a method of uncertainty makes: the mean of its probabilistic mode, or an opinion beside another's."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Other registrations of a pair beside a given transform: one made anew (`own_mean`), and the given one refined. Where they disagree with it,
-and the images agree better under them, the given one is in doubt.
+"""Other registrations of a pair beside a given transform: one made anew (`own_mean`), and the given one refined. Where they
+disagree with it, and the images agree better under them, the given one is in doubt.
 """
 
 from __future__ import annotations
