@@ -16,8 +16,9 @@ from regsuite_slicer.arrays import VolumeData
 
 DOSE_ATTRIBUTE, UNIT_NAME, UNIT_VALUE = "DicomRtImport.DoseVolume", "DicomRtImport.DoseUnitName", "DicomRtImport.DoseUnitValue"
 COLOURS = "Dose_ColorTable"
-_TITLES = {"nominal": "dose", "mean": "mean dose", "p05": "dose P05", "p50": "dose P50", "p95": "dose P95"}
-_TITLES |= {"sigma": "dose spread Gy"}
+_TITLES = {
+    "nominal": "dose", "mean": "mean dose", "p05": "dose P05", "p50": "dose P50", "p95": "dose P95", "sigma": "dose spread Gy",
+}  # fmt: skip
 _IS_DOSE = ("nominal", "mean")
 """What somebody would get; a percentile or a spread of single voxels is no dose plan and is not marked as one."""
 _SHOW_FROM = 0.05  # of the range: below it a map is transparent
