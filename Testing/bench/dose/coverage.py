@@ -157,7 +157,8 @@ def compare(here: Path, out: Path, fractions: int) -> list[Cover]:
 def page(found: dict[str, dict[int, list[Cover]]], args: argparse.Namespace) -> str:
     """COVERAGE.md as text."""
     facts = json.dumps({"seeds": args.seeds, "fractions": args.fractions, "samples": args.samples, "recalibrate": args.recalibrate})
-    lines = ["# True dose inside the 5-95 % band", "", f"Made by `python Testing/bench/dose/coverage.py -o FOLDER`: {facts}.", ""]
+    call = f"--seeds {' '.join(map(str, args.seeds))} --programs {' '.join(args.programs)} --fractions {args.fractions}"
+    lines = ["# True dose inside the 5-95 % band", "", f"Made by `python Testing/bench/dose/coverage.py -o FOLDER {call}`: {facts}.", ""]
     lines += ["% of each structure's volume; in brackets: where truth or band pass 1 Gy. Last: all seeds together.", ""]
     lines += ["Asked: 86 to 94 % of every structure. Outside of that (brackets, all seeds together):", *short(found), ""]
     for program, seeds in found.items():
