@@ -2,7 +2,7 @@
 
     python Testing/bench/uncertainty/training_set.py -o FOLDER [--seeds 10 11 12 13] [--spoilt 1]
 
-writes FOLDER/pairs.csv with the columns fixed, moving, transform, sigma beside the cases (see cases.py); what is there is kept.
+writes FOLDER/pairs.csv with the columns fixed, moving, transform, truth, sigma beside the cases (cases.py); what is there is kept.
 Then: regsuite train uncertainty-net --data FOLDER -o RUN
 """
 
@@ -23,7 +23,7 @@ from regsuite.pipeline.uncertainty import estimate_uncertainty
 from regsuite.transforms import DisplacementField, Transform
 
 SIGMA_MM = 6.0  # sigma is smooth: it is kept on a grid of about this
-COLUMNS = ("fixed", "moving", "transform", "sigma")
+COLUMNS = ("fixed", "moving", "transform", "truth", "sigma")
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def made(case: Case, folder: Path, number: int) -> list[str]:
         if number:
             write_transform(transform, field, case.fixed.grid)
         write_image(at_spacing(estimate_uncertainty(case.fixed, case.moving, transform).sigma, SIGMA_MM), sigma)
-    return [f"{folder.name}/{file}" for file in ("fixed.nrrd", "moving.nrrd", field.name, sigma.name)]
+    return [f"{folder.name}/{file}" for file in ("fixed.nrrd", "moving.nrrd", field.name, "truth.nrrd", sigma.name)]
 
 
 def spoilt(case: Case, number: int) -> Transform:

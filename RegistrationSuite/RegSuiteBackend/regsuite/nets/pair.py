@@ -12,9 +12,9 @@ from regsuite.geometry.grid import Grid
 @dataclass(frozen=True, eq=False)
 class Pair:
     """fixed, moving: (1, 1, D, H, W) float32 in 0..1 on `grid`. Masks: the same shape, 0 or 1. truth: the true displacement
-    (1, 3, D, H, W) in voxels along (i, j, k). Labels: (1, D, H, W) integers on `grid`. judged (1, 5, D, H, W) and sigma
-    (1, 3, D, H, W) mm: what `solvers.sigma_inputs` makes of a given displacement, and the standard deviation of its errors;
-    `moving` is then the moved image. What is unknown is None.
+    (1, 3, D, H, W) in voxels along (i, j, k). Labels: (1, D, H, W) integers on `grid`. judged (1, 5, D, H, W): what
+    `solvers.sigma_inputs` makes of a given displacement (`moving` is then the moved image); error, sigma (1, 3, D, H, W) mm: how
+    far that displacement is off, and the standard deviation that was fitted to it. What is unknown is None.
     """
 
     fixed: torch.Tensor
@@ -26,6 +26,7 @@ class Pair:
     fixed_labels: torch.Tensor | None = None
     moving_labels: torch.Tensor | None = None
     judged: torch.Tensor | None = None
+    error: torch.Tensor | None = None
     sigma: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Pair:

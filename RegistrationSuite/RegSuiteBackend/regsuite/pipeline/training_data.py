@@ -137,23 +137,40 @@ def _pairs(folder: Path, config: TrainingConfig, seed: int) -> Source:
             f"{config.validation_subjects + 1} rows."
         )
 
-    judges = set(training_fields.ROLES) <= set(rows[0])
+    if set(training_fields.ROLES) <= set(rows[0]):
+        return _fields(folder, rows, config, seed)
 
-    @lru_cache(maxsize=128)
+    @lru_cache(maxsize=64)
     def pair(number: int) -> Pair:
-        return training_fields.judged_pair(folder, rows[number]) if judges else _read_pair(folder, rows[number], config.voxels)
+        return _read_pair(folder, rows[number], config.voxels)
 
     kept = len(rows) - config.validation_subjects
 
     def train(number: int) -> Pair:
         rng = np.random.default_rng([seed, number, 3])
         own = pair(int(rng.integers(kept)))
-        if judges:
-            return training_fields.mirrored(own, rng)
         return replace(own, fixed=changed(own.fixed, rng, own.grid), moving=changed(own.moving, rng, own.grid))
 
     held_out = tuple(pair(kept + n) for n in range(config.validation_subjects))
     return Source(train, held_out, f"{kept} pairs of a folder, {config.validation_subjects} held out")
+
+
+def _fields(folder: Path, rows: list[dict[str, str]], config: TrainingConfig, seed: int) -> Source:
+    @lru_cache(maxsize=128)
+    def given(number: int) -> training_fields.Given:
+        return training_fields.read_given(folder, rows[number])
+
+    kept = len(rows) - config.validation_subjects
+
+    def train(number: int) -> Pair:
+        rng = np.random.default_rng([seed, number, 3])
+        own = given(int(rng.integers(kept)))
+        pair = own.pair() if rng.uniform() < config.real_share else training_fields.spoilt(own, rng)
+        return training_fields.mirrored(pair, rng)
+
+    held_out = tuple(given(kept + n).pair() for n in range(config.validation_subjects))
+    words = f"{kept} fields between pairs of a folder, as they are and with random smooth errors added"
+    return Source(train, held_out, f"{words}, {config.validation_subjects} held out")
 
 
 def read_scan(path: Path, side: int, motion: str) -> Scan:

@@ -1,17 +1,19 @@
 """uncertainty-net: what uncertainty-elbo fits to a pair, foretold by a network in a small part of the time.
 
 The U-Net sees both images and the given displacement on a lattice of 6 mm along the world's axes and answers the logarithm of the
-standard deviation along x, y, z. Loss of the training: the mean squared difference to log sigma of uncertainty-elbo (fitted and
-recalibrated) in the body; a tenth of that weight outside.
+standard deviation along x, y, z. Loss of the training: log s + e^2 / (2 s^2) with the true error e of each component, and the
+squared difference to log sigma of uncertainty-elbo where it was fitted; in the body, and with a tenth of the weight outside.
 
 Reference: Smolders, Lomax, Weber and Albertini, Deformable Image Registration Uncertainty Quantification Using Deep Learning for
 Dose Accumulation in Adaptive Proton Therapy, WBIR 2022.
 Differs from paper 07 in: the moving image is shown as moved by the given displacement; images are locally normalised; the network
-learns the minimum of the bound instead of minimising the bound itself over all pairs (the same aim, amortised); 6 mm instead of 2.
+learns from true errors of phantoms and from fitted minima of the bound instead of minimising the bound itself; 6 mm instead of 2.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +23,8 @@ from torch import nn
 
 from regsuite.errors import InputError
 from regsuite.geometry.image import Image
-from regsuite.io.weights import fill, load_weights, shipped
 from regsuite.methods.api import Config, Result, Status, limited, option
-from regsuite.methods.trainable import TrainingConfig
+from regsuite.methods.trainable import TrainingConfig, trained
 from regsuite.nets.pair import Pair
 from regsuite.nets.sigma import SigmaUNet
 from regsuite.ops.sampling import resample
@@ -48,6 +49,7 @@ class Training(TrainingConfig):
 
     validation_subjects: int = limited(9, 1, 1000, "Rows at the end of pairs.csv that are held out")
     accumulate: int = limited(1, 1, 1000, "Fields whose gradients make one step")
+    fit_weight: float = limited(0.3, 0.0, 100.0, "Weight of the squared difference to the fitted log sigma")
     width: int = limited(16, 1, 64, "Channels at the finest resolution (paper: 16)")
 
 
@@ -63,20 +65,30 @@ class SigmaTask(Task):
         return SigmaUNet(self.config.width)
 
     def loss(self, model: nn.Module, pair: Pair, stage: int) -> tuple[torch.Tensor, dict[str, float]]:
-        inputs, sigma, body = _of(pair)
-        difference = 0.5 * model(inputs).float() - sigma.clamp(*_LIMITS_MM).log()
-        weight = _OUTSIDE + (1.0 - _OUTSIDE) * body
-        return (weight * difference.square().mean(dim=1, keepdim=True)).sum() / weight.sum(), {}
+        inputs, error, body = _of(pair)
+        log_sigma = (0.5 * model(inputs).float()).clamp(*(math.log(v) for v in _LIMITS_MM))
+        each = log_sigma + 0.5 * (error * torch.exp(-log_sigma)).square()
+        parts = {"likelihood": float(each[body.expand_as(each) > 0.5].detach().mean())}
+        if pair.sigma is not None:
+            each = each + self.config.fit_weight * (log_sigma - pair.sigma.clamp(*_LIMITS_MM).log()).square()
+        weight = (_OUTSIDE + (1.0 - _OUTSIDE) * body).expand_as(each)
+        return (weight * each).sum() / weight.sum(), parts
 
     def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
         """(1, 3, D, H, W) mm: sigma, as this network answers no displacement."""
-        return (0.5 * model(_of(pair)[0]).float()).exp()
+        return (0.5 * model(_of(pair)[0]).float()).exp().clamp(*_LIMITS_MM)
 
     def measure(self, model: nn.Module, pair: Pair) -> dict[str, float]:
-        _, sigma, body = _of(pair)
-        inside = body.expand_as(sigma) > 0.5
-        ratio = (self.displacement(model, pair) / sigma.clamp(*_LIMITS_MM))[inside].log()
-        return {"log_rms": float(ratio.square().mean().sqrt()), "mean_ratio": float(ratio.mean().exp())}
+        _, error, body = _of(pair)
+        inside = body.expand_as(error) > 0.5
+        sigma, off = self.displacement(model, pair)[inside], error[inside]
+        found = {"error_mm": off.square().mean().sqrt(), "stated_mm": sigma.square().mean().sqrt()}
+        found["likelihood"] = (sigma.log() + 0.5 * (off / sigma).square()).mean()
+        if pair.sigma is not None:
+            fitted = pair.sigma.clamp(*_LIMITS_MM)[inside]
+            found["likelihood_fitted"] = (fitted.log() + 0.5 * (off / fitted).square()).mean()
+            found["log_rms"] = (sigma / fitted).log().square().mean().sqrt()
+        return {name: float(value) for name, value in found.items()}
 
 
 def task(config: Training) -> Task:
@@ -85,9 +97,9 @@ def task(config: Training) -> Task:
 
 
 def _of(pair: Pair) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    if pair.judged is None or pair.sigma is None or pair.fixed_mask is None:
-        raise InputError(f"{KEY} needs given fields: expected a folder with columns transform and sigma in its pairs.csv.")
-    return pair.judged, pair.sigma, pair.fixed_mask
+    if pair.judged is None or pair.error is None or pair.fixed_mask is None:
+        raise InputError(f"{KEY} needs given fields: expected a folder with transform, truth and sigma in its pairs.csv.")
+    return pair.judged, pair.error, pair.fixed_mask
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,7 @@ class NetConfig(Config):
     )
     refine_mm: float = limited(3.0, 1.0, 8.0, "Without a given transform: finest resolution of the own registration", "mm")
     start: str = option("translation", f"Start of the own registration. {SAYS}", choices=POLICIES)
+    weights: str = option("", "File of other weights for this network; empty: those that come with regsuite")
 
 
 PRESETS: dict[str, NetConfig] = {"Default": NetConfig(), "Preview": NetConfig(refine_mm=4.0), "Best": NetConfig(refine_mm=2.0)}
@@ -125,6 +138,7 @@ def register(
     warnings: list[str] = []
     history: list[dict[str, Any]] = []
     where = choose_device(device)
+    _, model, _ = trained(sys.modules[__name__], config.weights, where)
     with torch.no_grad():
         target, source = scaled(fixed, "fixed").to(where), scaled(moving, "moving").to(where)
         split = 0.0 if initial is not None else 0.5
@@ -134,7 +148,7 @@ def register(
             lattice = world_lattice(target.grid)
             inputs = judged(target, source, transform.to(where), lattice)
         with reporter.stage("foretell", split + 0.5 * (1.0 - split), 1.0):
-            log_variance = network().to(where)(inputs[None])[0]
+            log_variance = model(inputs[None])[0]
             coarse = Image((0.5 * log_variance.float()).exp().clamp(*_LIMITS_MM).cpu(), lattice)
             sigma = resample(coarse, fixed.grid)
     images = {"sigma": sigma, "sigma_magnitude": sigma.with_data(sigma.data.norm(dim=0, keepdim=True))}
@@ -151,15 +165,6 @@ def register(
         images=images,
         findings=findings,
     )
-
-
-def network() -> SigmaUNet:
-    """The shipped network, ready to be asked. Raises InputError when its weights are absent or not the right ones."""
-    path = shipped(KEY)
-    tensors, card = load_weights(path, KEY, VERSION)
-    model = SigmaUNet(int(card.config["width"])).eval()
-    fill(model, tensors, path.name)
-    return model
 
 
 def _summary(sigma: Image) -> dict[str, float]:
