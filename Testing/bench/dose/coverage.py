@@ -158,7 +158,8 @@ def page(found: dict[str, dict[int, list[Cover]]], args: argparse.Namespace) -> 
     """COVERAGE.md as text."""
     facts = json.dumps({"seeds": args.seeds, "fractions": args.fractions, "samples": args.samples, "recalibrate": args.recalibrate})
     call = f"--seeds {' '.join(map(str, args.seeds))} --programs {' '.join(args.programs)} --fractions {args.fractions}"
-    lines = ["# True dose inside the 5-95 % band", "", f"Made by `python Testing/bench/dose/coverage.py -o FOLDER {call}`: {facts}.", ""]
+    made = f"Made by `python Testing/bench/dose/coverage.py -o FOLDER {call}`: {facts}."
+    lines = ["# True dose inside the 5-95 % band", "", made, ""]
     lines += ["% of each structure's volume; in brackets: where truth or band pass 1 Gy. Last: all seeds together.", ""]
     lines += ["Asked: 86 to 94 % of every structure. Outside of that (brackets, all seeds together):", *short(found), ""]
     for program, seeds in found.items():

@@ -76,7 +76,8 @@ class _View:
 class SliceView(_View):
     """One of the slice views of the scene ("Red", "Green", "Yellow").
 
-    Make it before what it shall show, as in the application: the manager of colour legends draws those that are added later.
+    Make it before what it shall show, as in the application: the manager of colour legends draws those that are added later, and
+    here it does not notice by itself that the layers changed, so `render` tells the legends.
     """
 
     def __init__(self, name: str = "Red", size: tuple[int, int] = (600, 600)) -> None:
@@ -119,6 +120,8 @@ class SliceView(_View):
         connection = self.logic.GetImageDataConnection()
         self._mapper.SetInputConnection(connection)
         self._image.SetVisibility(connection is not None)
+        for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode"):
+            legend.Modified()
         return super().render()
 
 
