@@ -61,7 +61,7 @@ def test_what_is_missing_is_named(tumour: panel.Panel, files: Path) -> None:
 
 
 def finish(tumour: panel.Panel, files: Path) -> dict[str, Any]:
-    """Choose the inputs (the lesion as a segmentation), set quick settings, press Apply and wait for the result; the nodes of the inputs."""
+    """Choose the inputs (the lesion as a segmentation), set quick settings, press Apply, wait for the result; the nodes."""
     ui, nodes = tumour.ui, load(files)
     ui.fixedVolumeSelector.setCurrentNode(nodes["fixed"])
     ui.movingVolumeSelector.setCurrentNode(nodes["moving"])
