@@ -76,6 +76,7 @@ def tasks(seeds: Sequence[int], variants: Sequence[str]) -> Iterator[Task]:
     """Every case by every variant, seed by seed; the toy figure, which is dearer, for every other seed."""
     for variant in variants:
         yield f"disc-{variant}", lambda v=variant: disc({"variant": v})  # type: ignore[misc]
+        yield f"drawn-disc-{variant}", lambda v=variant: disc({"variant": v, "linear": "header"})  # type: ignore[misc]
     for seed in seeds:
         for variant in variants:
             yield f"phantom-{seed:02d}-{variant}", lambda s=seed, v=variant: brain(s, {"variant": v})  # type: ignore[misc]

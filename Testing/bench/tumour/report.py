@@ -74,12 +74,14 @@ def _sweep(folder: Path, name: str, title: str) -> str:
 
 def _disc(folder: Path) -> str:
     rows = []
-    for variant in VARIANTS:
-        for run in _load(folder, f"disc-{variant}"):
-            shown = [f"{run['ssd'][key]:.0f}" for key in ("before", "deformation", "final")]
-            shown += [f"{run['jacobian_min']:.3f}", f"{run['cpu_s']:.1f}"]
-            rows.append([variant, f"{run['before_px']:.2f}", f"{run['error_px']:.2f}", *shown])
-    head = ["variant", "ring error before, px", "after, px", "SSD start", "SSD deformation", "SSD final", "least det", "CPU s"]
+    for name, start in (("disc", "affine (Default)"), ("drawn-disc", "none (linear=header)")):
+        for variant in VARIANTS:
+            for run in _load(folder, f"{name}-{variant}"):
+                shown = [f"{run['ssd'][key]:.0f}" for key in ("before", "deformation", "final")]
+                shown += [f"{run['jacobian_min']:.3f}", f"{run['cpu_s']:.1f}"]
+                rows.append([start, variant, f"{run['before_px']:.2f}", f"{run['error_px']:.2f}", *shown])
+    head = ["linear start", "variant", "ring error before, px", "after, px", "SSD start", "SSD deformation", "SSD final", "det min",
+            "CPU s"]  # fmt: skip
     return "## Growing disc, 6 to 18 px in 240 x 240\n\n" + _table(head, rows) if rows else ""
 
 

@@ -31,7 +31,7 @@ from regsuite.errors import InputError, NotInvertibleError
 from regsuite.geometry.image import Image
 from regsuite.losses.image import lncc
 from regsuite.methods.api import Config, Result, Status, limited, option
-from regsuite.ops.filters import apply_matrices, upsample_matrix
+from regsuite.ops.filters import apply_matrices, box_sum, upsample_matrix
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers import descent, growth, lesion_case, lesion_report, start
 from regsuite.solvers.device import choose_device
@@ -43,6 +43,7 @@ from regsuite.solvers.lesion_case import LesionCase
 from regsuite.transforms import Transform
 
 VARIANTS = ("weighted-evolving", "weighted-constant", "metamorphosis", "lddmm", "cost-function-masking")
+_HEAD = 0.1  # ours: of the bright end of the patient
 _DEFORMING = ("lddmm", "cost-function-masking")
 
 
@@ -70,6 +71,7 @@ class TumourWmConfig(Config):
     levels: int = limited(3, 1, 5, "Resolution levels, each twice as coarse as the next")
     coarse_iterations: int = limited(40, 1, 5000, "Largest number of iterations on the coarser levels")
     fine_iterations: int = limited(20, 1, 5000, "Largest number of iterations on the finest level")
+    tolerance: float = limited(2e-3, 1e-6, 0.1, "Share of the energy that three iterations must save for L-BFGS to go on")
     anatomy_first: bool = option(True, "Weighted variants: the coarser levels match what lies outside the lesion")
     data_term: str = option("ssd", "Squared differences (paper), or local correlation", ("ssd", "lncc"))
     window_mm: float = limited(14.0, 4.0, 60.0, "Width of the local correlation's window", "mm")
@@ -203,6 +205,7 @@ def _descend(
             iterations=config.fine_iterations if factor == 1 else config.coarse_iterations,
             optimiser=config.optimiser,
             learning_rate=config.learning_rate,
+            tolerance=config.tolerance,
             tag=f"{max(level.spacing):.3g} mm",
         )
         with reporter.share(0.2 + 0.75 * cost[number] / cost[-1], 0.2 + 0.75 * cost[number + 1] / cost[-1]):
@@ -217,7 +220,7 @@ def _enlarged(z: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 
 def _data_term(level: lesion_case.CaseLevel, config: TumourWmConfig, finest: bool) -> DataTerm:
-    """D(I_1): mean of w (I_1 - patient)^2, or of 1 - LNCC; w = 1, or 0 in the lesion.
+    """D(I_1): mean of w (I_1 - patient)^2, or of 1 - LNCC over the head; w = 1, or 0 in the lesion.
 
     The lesion is left out by cost-function masking, and by `anatomy_first` above the finest level: at z = 0 moving bright anatomy
     into a bright lesion pays more than adding intensity there, and no later step takes it back.
@@ -237,6 +240,9 @@ def _data_term(level: lesion_case.CaseLevel, config: TumourWmConfig, finest: boo
         1 if n == 1 else 2 * max(1, round(0.5 * config.window_mm / h)) + 1
         for n, h in zip(target.shape[1:], level.spacing, strict=True)
     ]
+    # windows that see the patient's head: elsewhere only noise could correlate
+    near = (box_sum((target > _HEAD).to(target.dtype), [n // 2 for n in window]) > 0.5).to(target.dtype)
+    weight = near if weight is None else weight * near
 
     def local(image: torch.Tensor) -> tuple[float, torch.Tensor]:
         with torch.enable_grad():
