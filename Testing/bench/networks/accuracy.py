@@ -31,10 +31,10 @@ from regsuite.solvers.intake import scaled
 
 FIRST_SEED = 2_000_001
 REAL = {
-    "lung": ("lung-4dct/exhale_t50.nii.gz", "lung-4dct/inhale_t00.nii.gz"),
-    "brain": ("brain-infant/Template-Month12-T1w.nii.gz", "brain-infant/Template-Month24-T1w.nii.gz"),
+    "lung": ("lung-4dct/exhale_t50.nii.gz",),
+    "brain": ("brain-infant/Template-Month12-T1w.nii.gz",),
 }
-WORKING_MM = {"lung": 3.0, "brain": 1.6}
+WORKING_MM = {"lung": 3.0, "brain": 2.2}
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,23 @@ class Way:
 
 
 _NETWORK_ONLY = (("coarse_iterations", 0), ("fine_iterations", 0))
+_FEW_STEPS = (("coarse_iterations", 6), ("fine_iterations", 5))
+_MORE_STEPS = (("coarse_iterations", 20), ("fine_iterations", 18))
+_FEW_LEVELS = (("levels", 2), ("coarse_iterations", 8), ("fine_iterations", 6))
 WAYS: dict[str, tuple[Way, ...]] = {
     "lung": (
         Way("lung-convex"),
-        Way("lung-convex", "Default", (("search", False),)),
+        Way("lung-convex", "Default", _FEW_STEPS),
         Way("lung-mlvirnet", "Default", _NETWORK_ONLY),
-        Way("lung-mlvirnet", "Preview"),
+        Way("lung-mlvirnet", "Default", _FEW_STEPS),
         Way("lung-mlvirnet"),
+        Way("lung-mlvirnet", "Default", _MORE_STEPS),
     ),
     "brain": (
         Way("brain-svf"),
-        Way("brain-svf", "Default", (("levels", 2), ("coarse_iterations", 8), ("fine_iterations", 6))),
+        Way("brain-svf", "Default", _FEW_LEVELS),
         Way("pediatric-unet", "Default", _NETWORK_ONLY),
-        Way("pediatric-unet", "Preview"),
-        Way("pediatric-unet"),
+        Way("pediatric-unet", "Default", _FEW_LEVELS),
     ),
 }
 
@@ -87,7 +90,7 @@ def cases(area: str, seeds: int, data: Path | None) -> Iterator[Case]:
         if area == "lung":
             made = make_phantom("thorax", seed, size=(113, 87, 100), oblique=True)
         else:
-            made = make_phantom("growth", seed, size=(110, 128, 110), oblique=True, pose_mm=3.0)
+            made = make_phantom("growth", seed, size=(80, 93, 80), oblique=True, pose_mm=3.0)
         inside = made.fixed_mask.data[0] > 0
         yield Case(f"phantom {seed}", made.fixed, made.moving, made.transform.displacement(made.fixed.grid), inside)
     if data is None:

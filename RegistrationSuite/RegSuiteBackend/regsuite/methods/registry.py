@@ -64,6 +64,16 @@ _ROWS = (
         "cross-correlation, Med. Image Anal. 2008",
     ),
     MethodRow(
+        key="pediatric-unet",
+        module="regsuite.methods.pediatric.unet",
+        title="Children's brains, network",
+        area="pediatric",
+        summary="A small network guesses the growth, then brain-svf's finer levels; briefly trained on made heads, so the guess is weak.",
+        takes=("fixed_mask", "moving_mask", "initial"),
+        reference="Dimitrijevic, Noblet and De Leener, Deep Learning-Based Longitudinal Intra-subject Registration of Pediatric "
+        "Brain MR Images, WBIR 2022",
+    ),
+    MethodRow(
         key="tumour-wm",
         module="regsuite.methods.tumour.wm",
         title="Brain tumour, weighted metamorphosis",

@@ -110,9 +110,9 @@ class MlvirnetConfig(_network.NetworkConfig):
 
 
 PRESETS: dict[str, MlvirnetConfig] = {
-    "Default": MlvirnetConfig(),
+    "Default": MlvirnetConfig(levels=3),
     "Preview": MlvirnetConfig(finest_mm=3.5, levels=1, coarse_iterations=6, fine_iterations=6),
-    "Best": MlvirnetConfig(finest_mm=1.0, levels=3, coarse_iterations=25, fine_iterations=25),
+    "Best": MlvirnetConfig(finest_mm=1.0, levels=4, coarse_iterations=25, fine_iterations=25),
 }
 
 
@@ -133,7 +133,7 @@ def register(
     Raises InputError for unusable input and unfit weights, Cancelled when `progress` returns False.
     """
     return _network.run(
-        __name__, (fixed, moving), (fixed_mask, moving_mask), config or MlvirnetConfig(),
+        __name__, (fixed, moving), (fixed_mask, moving_mask), config or PRESETS["Default"],
         initial=initial, device=device, seed=seed, progress=progress,
     )  # fmt: skip
 

@@ -48,7 +48,7 @@ class Training(TrainingConfig):
 
     learning_rate: float = limited(1e-3, 1e-7, 1.0, "Learning rate of Adam (paper: 1e-4)")
     accumulate: int = limited(1, 1, 1000, "Pairs whose gradients make one step (paper: 2)")
-    steps: int = limited(500, 1, 10_000_000, "Steps of the optimiser")
+    steps: int = limited(200, 1, 10_000_000, "Steps of the optimiser")
     voxels: int = limited(48, 16, 512, "Voxels along the longest side of the working grid (paper: 153)")
     truth_weight: float = limited(0.3, 0.0, 1e4, "Weight of the mean error (mm) where the true motion is known (paper: 0)")
     gradient_weight: float = limited(1.0, 0.0, 1e4, "Weight of the displacement's squared gradient (paper: 1)")
