@@ -48,7 +48,7 @@ _ROWS = (
         module="regsuite.methods.lung.mlvirnet",
         title="Lung CT, network",
         area="lung",
-        summary="Three small networks foretell the motion at once, then lung-convex refines it; trained on made chests only.",
+        summary="Small networks foretell motion, lung-convex refines it; trained on made chests only: little help on real ones.",
         takes=("fixed_mask", "moving_mask", "initial"),
         reference="Hering, van Ginneken and Heldmann, mlVIRNET: Multilevel Variational Image Registration Network, MICCAI 2019",
     ),
@@ -68,7 +68,7 @@ _ROWS = (
         module="regsuite.methods.pediatric.unet",
         title="Children's brains, network",
         area="pediatric",
-        summary="A small network guesses the growth, then brain-svf's finer levels; briefly trained on made heads, so the guess is weak.",
+        summary="A small network guesses the growth, brain-svf refines it; briefly trained on made heads: the guess is weak.",
         takes=("fixed_mask", "moving_mask", "initial"),
         reference="Dimitrijevic, Noblet and De Leener, Deep Learning-Based Longitudinal Intra-subject Registration of Pediatric "
         "Brain MR Images, WBIR 2022",
