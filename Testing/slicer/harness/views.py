@@ -210,7 +210,7 @@ def table_image(table_node: Any, size: tuple[int, int] = (700, 300)) -> np.ndarr
     widget.resize(*size)
     photo = widget.grab().toImage().convertToFormat(QtGui.QImage.Format.Format_RGB888)
     flat = np.frombuffer(photo.constBits(), np.uint8).reshape(photo.height(), photo.bytesPerLine())
-    return np.ascontiguousarray(flat[:, :3 * photo.width()].reshape(photo.height(), photo.width(), 3))
+    return flat[:, :3 * photo.width()].reshape(photo.height(), photo.width(), 3).copy()
 
 
 def chart_png(chart_node: Any, path: Path | str, size: tuple[int, int] = (700, 450)) -> Path:
