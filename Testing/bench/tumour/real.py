@@ -20,8 +20,8 @@ TEMPLATE = "brain-mni/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 GLI, REG = "brain-tumour/BraTS-GLI-00001-000/BraTS-GLI-00001-000", "brain-tumour/BraTSReg_002/BraTSReg_002"
 PATIENTS = {"gli": f"{GLI}-t1n.nii.gz", "reg002": f"{REG}_00_0000_t1.nii.gz"}
 FOLLOW_UP = f"{REG}_01_0262_t1.nii.gz"
-SAME_PERSON = {"linear": "rigid", "data_term": "lncc", "window_mm": 10, "regularisation": 3e-6, "kernel_mm": 6, "steps": 6,
-               "coarse_iterations": 40, "fine_iterations": 30}  # fmt: skip
+SAME_PERSON = {"linear": "rigid", "data_term": "lncc", "window_mm": 7, "regularisation": 1e-5, "kernel_mm": 6, "finest_mm": 1.5,
+               "steps": 5, "fine_iterations": 30, "tolerance": 5e-4}  # fmt: skip
 """What differs from the Default for two visits of one person: small motion of fine detail, grey values that drift."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from Testing.bench.tumour.drawn import FREER
 from Testing.bench.tumour.real import PATIENTS, VARIANTS
 
 
@@ -59,7 +60,7 @@ def _follow_up(folder: Path) -> str:
 
 def _sweep(folder: Path, name: str, title: str) -> str:
     rows = []
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, FREER):
         runs = _load(folder, f"{name}-[0-9]*-", variant)
         if runs:
             dice = np.array([run["dice"] for run in runs])
