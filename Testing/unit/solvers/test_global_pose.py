@@ -125,17 +125,17 @@ def test_distinct_poses_differ_in_angle_or_place() -> None:
 def test_the_rival_is_not_crowded_out() -> None:
     turns = [matrices(np.array([[np.sin(a), 0.0, 0.0, np.cos(a)]]))[0] for a in (0.0, 0.1, 0.2, 0.6)]
     poses = [Pose(rigid(turn, np.zeros(3), np.zeros(3)), 4.0 - n) for n, turn in enumerate(turns)]
-    assert shortlist(poses, 2, np.zeros(3), 5.0) == [poses[0], poses[3]]
+    assert shortlist(poses, 2, np.zeros(3), 5.0) == [poses[0], poses[1], poses[3]]
     assert shortlist(poses, 4, np.zeros(3), 5.0) == poses
     assert shortlist(poses[:3], 2, np.zeros(3), 5.0) == poses[:2]
 
 
 def test_the_rivals_kept_are_too_far_to_climb_to_the_winner() -> None:
-    """33 and 40 degrees away they would join it; of eight poses two stay that cannot."""
+    """33 and 40 degrees away they would join it; two that cannot go on besides the best eight."""
     angles = np.radians([0.0, 8.0, 16.0, 24.0, -8.0, -16.0, 33.0, -33.0, 40.0, 100.0, 170.0])
     turns = [matrices(np.array([[np.sin(a / 2), 0.0, 0.0, np.cos(a / 2)]]))[0] for a in angles]
     poses = [Pose(rigid(turn, np.zeros(3), np.zeros(3)), 20.0 - n) for n, turn in enumerate(turns)]
-    assert shortlist(poses, 8, np.zeros(3), 5.0) == [*poses[:6], poses[9], poses[10]]
+    assert shortlist(poses, 8, np.zeros(3), 5.0) == [*poses[:8], poses[9], poses[10]]
 
 
 def test_a_huge_partner_coarsens_the_lattice() -> None:

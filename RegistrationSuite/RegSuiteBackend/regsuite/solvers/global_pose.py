@@ -165,14 +165,12 @@ def coarse_spacing(fixed: Image, moving: Image, across: int) -> float:
 
 
 def shortlist(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float) -> list[Pose]:
-    """`distinct`, but a quarter of the `count` are rivals of the best (see `confidence`) and of one another, twice as far away as
-    they need be: what the winner is compared with must not be crowded out by its neighbours, nor climb to where it is."""
-    least = max(1, int(_RIVAL_SHARE * count))
-    rivals = distinct(poses, least + 1, centre, 2.0 * near_mm, 2.0 * _RIVAL_DEGREES)[1:]
+    """`distinct`, and up to a quarter as many more: rivals of the best (see `confidence`) and of one another, twice as far away as
+    they need be. What the winner is compared with must not be crowded out by its neighbours, nor climb to where it is."""
     kept = distinct(poses, count, centre, near_mm)
+    rivals = distinct(poses, max(1, int(_RIVAL_SHARE * count)) + 1, centre, 2.0 * near_mm, 2.0 * _RIVAL_DEGREES)[1:]
     missing = [pose for pose in rivals if not any(pose is other for other in kept)]
-    others = [pose for pose in kept if not any(pose is other for other in rivals)]
-    return sorted([*others[: count - len(rivals)], *rivals], key=lambda pose: -pose.score) if missing else kept
+    return sorted([*kept, *missing], key=lambda pose: -pose.score)
 
 
 def distinct(poses: list[Pose], count: int, centre: np.ndarray, near_mm: float, degrees: float = _SAME_DEGREES) -> list[Pose]:
