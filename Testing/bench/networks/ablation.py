@@ -24,7 +24,7 @@ from regsuite.pipeline.training_data import open_source, read_scan
 from regsuite.pipeline.training_report import validate
 
 VARIANTS: dict[str, dict[str, dict[str, str]]] = {
-    "lung-mlvirnet": {"multi-level": {}, "multi-level, Xavier": {"carried": "false"}, "single level": {"single": "true"}},
+    "lung-mlvirnet": {"multi-level": {}, "single level": {"single": "true"}, "multi-level, Xavier": {"carried": "false"}},
     "lung-vxmpp": {
         "VoxelMorph": {"heatmap": "false", "unsupervised": "true"},
         "VoxelMorph + heatmap": {"unsupervised": "true"},
@@ -87,15 +87,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     settings = parse_settings(args.set)
+    words = ["python -m Testing.bench.networks.ablation", args.method, *(f"--set {s}" for s in args.set), "-o RUNS"]
+    command = " ".join([*words, *(["--real FOLDER"] if args.real else [])])
+    pairs = held_out(args.method, settings, args.real)
     for name, own in VARIANTS[args.method].items():
         run = folder_of(args.out, name)
         if not (run / CARD).is_file():
             resume = (run / CHECKPOINT).is_file()
             run_training(TrainRequest(args.method, str(run), args.data, {**settings, **own}, args.seed, args.device, resume))
-    words = ["python -m Testing.bench.networks.ablation", args.method, *(f"--set {s}" for s in args.set), "-o RUNS"]
-    pairs = held_out(args.method, settings, args.real)
-    text = table(args.out, args.method, settings, pairs, " ".join([*words, *(["--real FOLDER"] if args.real else [])]))
-    (args.out / "table.md").write_text(text, encoding="utf-8")
+        text = table(args.out, args.method, settings, pairs, command)
+        (args.out / "table.md").write_text(text, encoding="utf-8")
     print(text)
 
 
