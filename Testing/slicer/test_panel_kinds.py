@@ -97,8 +97,9 @@ class ComplainingPool:
             on_failed(JobError(said, "input"))
             return
         folder = Path(request["out"])
-        folder.mkdir()
-        (folder / "report.json").write_text(json.dumps({"files": {"a": second.name}, "warnings": [said], "number": 0.1}))
+        for part in (folder, folder / "dose"):
+            part.mkdir()
+            (part / "report.json").write_text(json.dumps({"files": {"a": second.name}, "warnings": [said], "number": 0.1}))
         (folder / "answer.txt").write_text("42")
         on_finished({"out": str(folder)})
 
@@ -112,7 +113,7 @@ def test_what_is_said_of_files_is_said_of_the_nodes(logic: ListLogic, fails: boo
     reports: list[dict[str, Any]] = []
 
     def keep(_self: Any, _outputs: Any, folder: Path) -> str:
-        reports.append(json.loads((folder / "report.json").read_text()))
+        reports.extend(json.loads((part / "report.json").read_text()) for part in (folder, folder / "dose"))
         return "kept"
 
     monkeypatch.setattr(ListLogic, "deliver", keep)
@@ -124,7 +125,7 @@ def test_what_is_said_of_files_is_said_of_the_nodes(logic: ListLogic, fails: boo
         assert str(told.value) == expected and told.value.kind == "input"
     else:
         run.wait(20)
-        assert reports == [{"files": {"a": "images_02.nrrd"}, "warnings": [expected], "number": 0.1}]
+        assert reports == 2 * [{"files": {"a": "images_02.nrrd"}, "warnings": [expected], "number": 0.1}]
     assert 'Child \\1 "old"' in heard
 
 

@@ -222,7 +222,8 @@ class Run(VTKObservationMixin):
         out = self.folder / "out"
         overview = out / "overview.png"
         self.overview = overview.read_bytes() if overview.is_file() else b""
-        self._names.in_report(out / "report.json")
+        for report in out.rglob("report.json"):  # a job of several parts has one in each
+            self._names.in_report(report)
         result = self._place(self._outputs, out)
         self._cancelling = False  # the scene has changed: the listener hears of it whatever is pressed now
         for path in [path for path in self.folder.rglob("*") if path.is_file()]:
