@@ -93,8 +93,9 @@ def _look(opened: panel.Panel, view: views.SliceView, photo_dir: Path) -> None:
     ui, parameters = opened.ui, opened.widget.parameters
     legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(parameters.outputVolume)
     assert legend.GetVisibility() and legend.GetTitleText() == "slice values"
+    legend.SetVisibility(False)
     plain = _shot(view)
-    legend.Modified()  # the headless view does not notice by itself that the layers changed
+    legend.SetVisibility(True)
     pictures = [_shot(view)]
     white = [int((picture[:, 270:].min(axis=-1) > 230).sum()) for picture in (plain, *pictures)]
     assert white[1] > white[0] + 300  # the words of the legend
