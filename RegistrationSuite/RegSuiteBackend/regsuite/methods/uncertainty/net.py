@@ -1,4 +1,4 @@
-"""uncertainty-net: what uncertainty-elbo fits to a pair, foretold by a network in a small part of the time.
+"""uncertainty-net: what uncertainty-elbo fits to a pair, foretold by a network; not a method yet, as there are no weights of ours.
 
 The U-Net sees both images and the given displacement on a lattice of 6 mm along the world's axes and answers the logarithm of the
 standard deviation along x, y, z. Loss of the training: log s + e^2 / (2 s^2) with the true error e of each component, and the
@@ -13,29 +13,17 @@ learns from true errors of phantoms and from fitted minima of the bound instead 
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from regsuite.errors import InputError
-from regsuite.geometry.image import Image
-from regsuite.methods.api import Config, Result, Status, limited, option
-from regsuite.methods.trainable import TrainingConfig, trained
+from regsuite.methods.api import limited
+from regsuite.methods.trainable import TrainingConfig
 from regsuite.nets.pair import Pair
 from regsuite.nets.sigma import SigmaUNet
-from regsuite.ops.sampling import resample
-from regsuite.progress import Progress, ProgressCallback
-from regsuite.solvers.device import choose_device
-from regsuite.solvers.intake import scaled
-from regsuite.solvers.own_mean import own_mean
-from regsuite.solvers.sigma_inputs import judged, world_lattice
-from regsuite.solvers.start import POLICIES, SAYS
 from regsuite.solvers.training import Task
-from regsuite.transforms import Transform
 
 PHANTOM, MOTION = "thorax", "breathing"
 KEY, VERSION = "uncertainty-net", 1
@@ -100,77 +88,3 @@ def _of(pair: Pair) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     if pair.judged is None or pair.error is None or pair.fixed_mask is None:
         raise InputError(f"{KEY} needs given fields: expected a folder with transform, truth and sigma in its pairs.csv.")
     return pair.judged, pair.error, pair.fixed_mask
-
-
-@dataclass(frozen=True)
-class NetConfig(Config):
-    """Settings of uncertainty-net."""
-
-    correlation_mm: float = limited(
-        15.0, 2.0, 200.0, "Kernel that makes errors smooth: errors d apart correlate by exp(-d^2 / 4 k^2) (paper: 29)", "mm", False
-    )
-    refine_mm: float = limited(3.0, 1.0, 8.0, "Without a given transform: finest resolution of the own registration", "mm")
-    start: str = option("translation", f"Start of the own registration. {SAYS}", choices=POLICIES)
-    weights: str = option("", "File of other weights for this network; empty: those that come with regsuite")
-
-
-PRESETS: dict[str, NetConfig] = {"Default": NetConfig(), "Preview": NetConfig(refine_mm=4.0), "Best": NetConfig(refine_mm=2.0)}
-
-
-def register(
-    fixed: Image,
-    moving: Image,
-    config: NetConfig | None = None,
-    *,
-    initial: Transform | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    progress: ProgressCallback | None = None,
-) -> Result:
-    """The uncertainty of `initial` (any transform, fixed -> moving points), or of a registration of its own when there is none.
-
-    Takes and returns what uncertainty-elbo does: images["sigma"] (3, D, H, W), mm along world x, y, z on the fixed grid, and
-    images["sigma_magnitude"]. Deterministic. Raises InputError for unusable input or weights, Cancelled when `progress` returns
-    False.
-    """
-    config = config or NetConfig()
-    reporter = Progress(progress)
-    warnings: list[str] = []
-    history: list[dict[str, Any]] = []
-    where = choose_device(device)
-    _, model, _ = trained(sys.modules[__name__], config.weights, where)
-    with torch.no_grad():
-        target, source = scaled(fixed, "fixed").to(where), scaled(moving, "moving").to(where)
-        split = 0.0 if initial is not None else 0.5
-        own = (target, source, config.refine_mm, config.start, seed, reporter, history, warnings)
-        transform = initial if initial is not None else own_mean(*own)
-        with reporter.stage("compare", split, split + 0.5 * (1.0 - split)):
-            lattice = world_lattice(target.grid)
-            inputs = judged(target, source, transform.to(where), lattice)
-        with reporter.stage("foretell", split + 0.5 * (1.0 - split), 1.0):
-            log_variance = model(inputs[None])[0]
-            coarse = Image((0.5 * log_variance.float()).exp().clamp(*_LIMITS_MM).cpu(), lattice)
-            sigma = resample(coarse, fixed.grid)
-    images = {"sigma": sigma, "sigma_magnitude": sigma.with_data(sigma.data.norm(dim=0, keepdim=True))}
-    findings = {"correlation_mm": config.correlation_mm, "sigma_mm": _summary(coarse)}
-    return Result(
-        transform.to("cpu"),
-        Status.CONVERGED,
-        config,
-        tuple(history),
-        dict(reporter.timings_s),
-        str(where),
-        seed,
-        tuple(warnings),
-        images=images,
-        findings=findings,
-    )
-
-
-def _summary(sigma: Image) -> dict[str, float]:
-    length = sigma.data.norm(dim=0).flatten().double().numpy()
-    p05, p50, p95 = np.percentile(length, (5, 50, 95))
-    return {"mean": float(length.mean()), "p05": float(p05), "p50": float(p50), "p95": float(p95)}
-
-
-Config = NetConfig  # type: ignore[misc,assignment]  # the registry reads module.Config
