@@ -4,8 +4,8 @@
 
 Stopped, it goes on where it was when called again. RUNS/VARIANT is a folder of `regsuite train`; RUNS/table.md holds what each
 reaches without refinement on eight phantoms that no training has seen and, with FOLDER, on random deformations of the real scans in
-it. lung-mlvirnet: multi-level, the same without carried weights (Xavier), single level. lung-vxmpp: VoxelMorph (warping loss),
-with the heatmap (non-local loss), with the keypoints, with both.
+it (most of them larger than those of a training without variety). lung-mlvirnet: multi-level, the same without carried weights
+(Xavier), single level. lung-vxmpp: VoxelMorph (warping loss), with the heatmap (non-local loss), with the keypoints, with both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from regsuite.nets.pair import Pair
 from regsuite.phantoms.synthetic import streamed_pair
 from regsuite.pipeline.request import parse_settings
 from regsuite.pipeline.train import CARD, CHECKPOINT, WEIGHTS, TrainRequest, run_training, training_config
-from regsuite.pipeline.training_data import open_source, read_scan
+from regsuite.pipeline.training_data import as_seen, open_source, read_scan, side_of
 from regsuite.pipeline.training_report import validate
 
 VARIANTS: dict[str, dict[str, dict[str, str]]] = {
@@ -47,9 +47,12 @@ def held_out(method: str, settings: dict[str, str], real: Path | None) -> dict[s
     config = training_config(method, settings).replaced(validation_subjects=_PHANTOMS)
     found = {"phantoms": open_source("phantom", module.PHANTOM, module.MOTION, config, 0).held_out}
     if real is not None:
-        scans = [read_scan(path, config.voxels, module.MOTION) for path in sorted(real.glob("*.nii.gz"))]
+        paths = sorted(real.glob("*.nii.gz"))
+        scans = [read_scan(path, side_of(path, module.PHANTOM, config.voxels), module.MOTION) for path in paths]
         numbers = [(scan, n) for scan in scans for n in range(_DEFORMATIONS)]
-        found["deformed real scans"] = tuple(streamed_pair(s.image, _SEED, n, module.MOTION, s.mask) for s, n in numbers)
+        found["deformed real scans"] = tuple(
+            as_seen(streamed_pair(s.image, _SEED, n, module.MOTION, s.mask, strength=1.0 + 0.5 * n), config) for s, n in numbers
+        )
     return found
 
 

@@ -1,10 +1,11 @@
 """What a network adds to its training-free neighbour: error and processor seconds of both on the same held-out pairs, in turn.
 
-    python -m Testing.bench.networks.accuracy lung|brain [--data DATA] [--seeds 3] -o FOLDER
+    python -m Testing.bench.networks.accuracy lung|brain [--data DATA] [--seeds 3] [--motion MM] -o FOLDER
 
-Phantoms that no training has seen (seeds from 2,000,001; oblique, fixed and moving on different grids) and, with DATA (the folder
-of optional data), random deformations with known truth of real scans: lungs breathe and slide, brains grow. FOLDER keeps every
-result, so a stopped run goes on; the table is printed and written to FOLDER/AREA.md.
+Phantoms that no training has seen (seeds from 2,000,001; oblique, fixed and moving on different grids; MM: mean motion in the
+lungs) and, with DATA (the folder of optional data), random deformations with known truth of real scans: lungs breathe and slide,
+brains grow, one, two and three times as much as in a training without variety. FOLDER keeps every result, so a stopped run goes on;
+the table is printed and written to FOLDER/AREA.md.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ REAL = {
     "lung": ("lung-4dct/exhale_t50.nii.gz",),
     "brain": ("brain-infant/Template-Month12-T1w.nii.gz",),
 }
+STRENGTHS = (1.0, 2.0, 3.0)
 WORKING_MM = {"lung": 3.0, "brain": 2.2}
 
 
@@ -41,7 +44,6 @@ WORKING_MM = {"lung": 3.0, "brain": 2.2}
 class Case:
     """A pair and the true displacement (3, D, H, W) mm at the voxels of the fixed image; inside: where it is judged."""
 
-    name: str
     fixed: Image
     moving: Image
     truth: torch.Tensor
@@ -65,11 +67,14 @@ class Way:
 _NETWORK_ONLY = (("coarse_iterations", 0), ("fine_iterations", 0))
 _FEW_STEPS = (("coarse_iterations", 6), ("fine_iterations", 5))
 _MORE_STEPS = (("coarse_iterations", 20), ("fine_iterations", 18))
+_NO_SEARCH = (("search", False), ("levels", 3))
 _FEW_LEVELS = (("levels", 2), ("coarse_iterations", 8), ("fine_iterations", 6))
 WAYS: dict[str, tuple[Way, ...]] = {
     "lung": (
         Way("lung-convex"),
         Way("lung-convex", "Default", _FEW_STEPS),
+        Way("lung-convex", "Default", _NO_SEARCH),
+        Way("lung-convex", "Default", (*_NO_SEARCH, *_FEW_STEPS)),
         Way("lung-mlvirnet", "Default", _NETWORK_ONLY),
         Way("lung-mlvirnet", "Default", _FEW_STEPS),
         Way("lung-mlvirnet"),
@@ -84,33 +89,36 @@ WAYS: dict[str, tuple[Way, ...]] = {
 }
 
 
-def cases(area: str, seeds: int, data: Path | None) -> Iterator[Case]:
-    """Phantoms, then deformed real scans."""
+def cases(area: str, seeds: int, data: Path | None, motion: float) -> Iterator[tuple[str, Callable[[], Case]]]:
+    """Phantoms, then deformed real scans: name, and what makes the case."""
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        if area == "lung":
-            made = make_phantom("thorax", seed, size=(113, 87, 100), oblique=True)
-        else:
-            made = make_phantom("growth", seed, size=(80, 93, 80), oblique=True, pose_mm=3.0)
-        inside = made.fixed_mask.data[0] > 0
-        yield Case(f"phantom {seed}", made.fixed, made.moving, made.transform.displacement(made.fixed.grid), inside)
-    if data is None:
-        return
-    for name in REAL[area]:
-        yield _deformed(area, data / name, Path(name).name.split(".")[0])
+        yield f"phantom {seed}", partial(_phantom, area, seed, motion)
+    for name in REAL[area] if data is not None else ():
+        for strength in STRENGTHS:
+            yield f"{Path(name).name.split('.')[0]} x {strength:g}, deformed", partial(_deformed, area, data / name, strength)
 
 
-def _deformed(area: str, path: Path, name: str) -> Case:
+def _phantom(area: str, seed: int, motion: float) -> Case:
+    if area == "lung":
+        made = make_phantom("thorax", seed, size=(113, 87, 100), oblique=True, motion_mm=motion)
+    else:
+        made = make_phantom("growth", seed, size=(80, 93, 80), oblique=True, pose_mm=3.0)
+    return Case(made.fixed, made.moving, made.transform.displacement(made.fixed.grid), made.fixed_mask.data[0] > 0)
+
+
+def _deformed(area: str, path: Path, strength: float) -> Case:
     whole = canonical(read_image(path))
     mask = lung_mask(whole) if area == "lung" else None
-    small = at_spacing(scaled(whole, name), WORKING_MM[area])
+    small = at_spacing(scaled(whole, path.name), WORKING_MM[area])
     if mask is not None:
         part = at_spacing(mask.with_data(mask.data.float()), WORKING_MM[area])
         mask = part.with_data((part.data > 0.5).float())
-    pair = streamed_pair(small, FIRST_SEED, 0, "breathing" if area == "lung" else "growth", mask)
+    kind = "breathing" if area == "lung" else "growth"
+    pair = streamed_pair(small, FIRST_SEED, round(strength), kind, mask, strength=strength)
     assert pair.truth is not None
     inside = pair.fixed[0, 0] > 0.1 if pair.fixed_mask is None else pair.fixed_mask[0, 0] > 0.5
     fixed, moving = (Image(x[0], small.grid) for x in (pair.fixed, pair.moving))
-    return Case(f"{name}, deformed", fixed, moving, world_mm(pair.truth, small.grid), inside)
+    return Case(fixed, moving, world_mm(pair.truth, small.grid), inside)
 
 
 def measured(way: Way, case: Case) -> dict[str, float]:
@@ -145,18 +153,23 @@ def main() -> None:
     parser.add_argument("area", choices=list(WAYS))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--motion", type=float, default=13.0)
+    parser.add_argument("--only", action="append", help="name of a way, as in the table; all when never given")
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     kept = args.out / f"{args.area}.json"
     found: dict[str, dict[str, dict[str, float]]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    for case in cases(args.area, args.seeds, args.data):
-        for way in WAYS[args.area]:
-            if case.name not in found.setdefault(way.name, {}):
-                found[way.name][case.name] = measured(way, case)
-                kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
-                print(case.name, way.name, found[way.name][case.name], flush=True)
+    ways = [way for way in WAYS[args.area] if not args.only or way.name in args.only]
+    for name, make in cases(args.area, args.seeds, args.data, args.motion):
+        left = [way for way in ways if name not in found.setdefault(way.name, {})]
+        case = make() if left else None
+        for way in left:
+            assert case is not None
+            found[way.name][name] = measured(way, case)
+            kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            print(name, way.name, found[way.name][name], flush=True)
     text = table(found)
     (args.out / f"{args.area}.md").write_text(text, encoding="utf-8")
     print(text)

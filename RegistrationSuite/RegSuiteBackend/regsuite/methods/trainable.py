@@ -40,6 +40,10 @@ class TrainingConfig(Config):
     subjects: int = limited(16, 1, 100_000, "Phantoms to train on; each is made once and kept")
     validation_subjects: int = limited(2, 1, 1000, "Phantoms or scans held out for validation")
     real_share: float = limited(0.5, 0.0, 1.0, "Share of a phantom's own motion; the rest are random deformations of it")
+    variety: float = limited(
+        0.0, 0.0, 1.0, "How far pairs stray from their images: size of motion, shape, filled lungs, view, contrast; 0: not at all"
+    )
+    margin_mm: float = limited(0.0, 0.0, 200.0, "The network sees the box around the fixed mask and this far beyond; 0: everything")
     contrast: bool = option(False, "Random contrast from label maps, where there are labels")
     mixed_precision: bool = option(True, "Half precision on GPUs")
     checkpoint_every: int = limited(100, 1, 1_000_000, "Steps between checkpoints")

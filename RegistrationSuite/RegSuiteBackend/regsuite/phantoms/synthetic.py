@@ -23,16 +23,24 @@ _BORDER_MM = 6.0  # width at the lung's border over which motion across it fades
 
 
 def streamed_pair(
-    image: Image, seed: int, number: int, kind: str = "breathing", mask: Image | None = None, labels: Image | None = None
+    image: Image,
+    seed: int,
+    number: int,
+    kind: str = "breathing",
+    mask: Image | None = None,
+    labels: Image | None = None,
+    strength: float = 1.0,
+    contrast: float = 0.0,
 ) -> Pair:
-    """Pair `number` of the stream `seed` made from `image` (values 0..1). mask: what slides (breathing); labels go along.
+    """Pair `number` of the stream `seed` made from `image` (values 0..1). mask: what slides (breathing); labels go along;
+    strength: factor of the motion; contrast: see `changed`.
 
     Raises InputError on an unknown kind.
     """
     check.choice("kind", kind, KINDS)
     rng = np.random.default_rng([seed, number, 17])
     inside = None if mask is None else (mask.data[None] > 0.5).float()
-    u = breathing(image.grid, rng, inside) if kind == "breathing" else growth(image.grid, rng)
+    u = breathing(image.grid, rng, inside, strength) if kind == "breathing" else growth(image.grid, rng, strength)
     moving = image.data[None].float()
     carried = None
     if labels is not None:
@@ -40,8 +48,8 @@ def streamed_pair(
         shares = torch.cat([sample((labels.data[None] == name).float(), u) for name in names])
         carried = names[shares.argmax(dim=0)[0]][None]
     return Pair(
-        fixed=changed(sample(moving, u), rng, image.grid),
-        moving=changed(moving, rng, image.grid),
+        fixed=changed(sample(moving, u), rng, image.grid, contrast),
+        moving=changed(moving, rng, image.grid, contrast),
         grid=image.grid,
         fixed_mask=None if inside is None else (sample(inside, u) > 0.5).float(),
         moving_mask=inside,
@@ -51,19 +59,20 @@ def streamed_pair(
     )
 
 
-def growth(grid: Grid, rng: np.random.Generator) -> torch.Tensor:
-    """(1, 3, D, H, W) voxels: the flow of a smooth random velocity, 2 to 8 mm, over 25 to 45 mm, and a swelling of up to 6 %."""
+def growth(grid: Grid, rng: np.random.Generator, strength: float = 1.0) -> torch.Tensor:
+    """(1, 3, D, H, W) voxels: the flow of a smooth random velocity, 2 to 8 mm, over 25 to 45 mm, and a swelling of up to 6 %;
+    `strength` times as much."""
     swelling = rng.uniform(-0.06, 0.06)
     points = grid.world_points() - torch.as_tensor(grid.centre.copy(), dtype=torch.float32)
-    velocity = rng.uniform(2.0, 8.0) * _noise(grid, rng, rng.uniform(25.0, 45.0)) + swelling * points.movedim(-1, 0)
-    return flow(voxels(velocity, grid))
+    velocity = rng.uniform(2.0, 8.0) * smooth_noise(grid, rng, rng.uniform(25.0, 45.0)) + swelling * points.movedim(-1, 0)
+    return flow(voxels(strength * velocity, grid))
 
 
-def breathing(grid: Grid, rng: np.random.Generator, lungs: torch.Tensor | None) -> torch.Tensor:
+def breathing(grid: Grid, rng: np.random.Generator, lungs: torch.Tensor | None, strength: float = 1.0) -> torch.Tensor:
     """(1, 3, D, H, W) voxels: everything moves with the diaphragm; inside `lungs` (1, 1, D, H, W) tissue slides along the border.
 
     A smooth flow (up to 18 mm up or down about the base of the lungs) after a slide inside the lungs, whose part across the border
-    fades to zero there, so that nothing tears or overlaps.
+    fades to zero there, so that nothing tears or overlaps. `strength`: factor of both.
     """
     points = grid.world_points()
     z = points[..., 2]
@@ -71,15 +80,15 @@ def breathing(grid: Grid, rng: np.random.Generator, lungs: torch.Tensor | None) 
     low, high = float(found.min()), float(found.max())
     size = rng.uniform(5.0, 18.0) * rng.choice([-1.0, 1.0])
     bump = torch.exp(-0.5 * ((z - (low + 0.15 * (high - low))) / (0.35 * (high - low) + 1e-3)) ** 2)
-    velocity = rng.uniform(1.0, 3.0) * _noise(grid, rng, 40.0)
+    velocity = rng.uniform(1.0, 3.0) * smooth_noise(grid, rng, 40.0)
     velocity[2] += size * bump
-    whole = flow(voxels(velocity, grid))
+    whole = flow(voxels(strength * velocity, grid))
     if lungs is None or not bool(lungs.any()):
         return whole
-    slide = rng.uniform(1.0, 4.0) * _noise(grid, rng, 30.0)
+    slide = rng.uniform(1.0, 4.0) * smooth_noise(grid, rng, 30.0)
     slide[2] += rng.uniform(2.0, 8.0) * np.sign(size) * ((high - z) / (high - low)).clamp(0.0, 1.0)
     slide = _along_border(slide, lungs[0, 0], grid) * lungs[0]
-    return composed(voxels(slide, grid), whole)
+    return composed(voxels(strength * slide, grid), whole)
 
 
 def flow(velocity: torch.Tensor) -> torch.Tensor:
@@ -90,10 +99,12 @@ def flow(velocity: torch.Tensor) -> torch.Tensor:
     return u
 
 
-def changed(image: torch.Tensor, rng: np.random.Generator, grid: Grid) -> torch.Tensor:
-    """Other intensities: gamma 0.7 to 1.4, a smooth factor of 10 %, noise of up to 3 %; clamped to 0..1."""
-    gamma, noise = float(np.exp(rng.uniform(-0.35, 0.35))), float(rng.uniform(0.0, 0.03))
-    bias = 1.0 + 0.1 * float(rng.uniform(0.0, 1.0)) * _noise(grid, rng, 60.0)[:1][None]
+def changed(image: torch.Tensor, rng: np.random.Generator, grid: Grid, amount: float = 0.0) -> torch.Tensor:
+    """Other intensities: gamma 0.7 to 1.4, a smooth factor of 10 %, noise of up to 3 %; clamped to 0..1. amount: 1 for twice the
+    gamma and the noise."""
+    gamma = float(np.exp((1.0 + amount) * rng.uniform(-0.35, 0.35)))
+    noise = (1.0 + amount) * float(rng.uniform(0.0, 0.03))
+    bias = 1.0 + 0.1 * float(rng.uniform(0.0, 1.0)) * smooth_noise(grid, rng, 60.0)[:1][None]
     grain = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
     return (image.clamp(0.0, 1.0).pow(gamma) * bias + noise * grain).clamp(0.0, 1.0)
 
@@ -102,14 +113,14 @@ def random_contrast(labels: Image, seed: int, number: int) -> Image:
     """A made image (1, D, H, W) in 0..1: every label its own random grey with texture, blurred a little (SynthMorph's idea)."""
     rng = np.random.default_rng([seed, number, 29])
     out = torch.zeros(labels.data.shape, dtype=torch.float32)
-    texture = _noise(labels.grid, rng, 4.0 * float(labels.grid.spacing.max()))[:1]
+    texture = smooth_noise(labels.grid, rng, 4.0 * float(labels.grid.spacing.max()))[:1]
     for name in labels.data.unique().tolist():
         out[labels.data == name] = float(rng.uniform(0.05, 0.95)) * (name != 0)
     out = torch.from_numpy(ndimage.gaussian_filter(out.numpy(), (0.0, 0.6, 0.6, 0.6)))
     return Image((out + 0.05 * texture * (labels.data != 0)).clamp(0.0, 1.0), labels.grid)
 
 
-def _noise(grid: Grid, rng: np.random.Generator, kernel_mm: float) -> torch.Tensor:
+def smooth_noise(grid: Grid, rng: np.random.Generator, kernel_mm: float) -> torch.Tensor:
     """(3, D, H, W) smooth noise of unit variance."""
     return SmoothNoise(grid, max(kernel_mm, 0.6 * float(grid.spacing.min()))).draw(int(rng.integers(2**31)), 0)
 

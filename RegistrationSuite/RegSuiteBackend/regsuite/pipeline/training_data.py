@@ -19,7 +19,7 @@ from regsuite.nets.pair import Pair, voxels
 from regsuite.ops.lungs import lung_mask
 from regsuite.ops.pyramid import at_spacing
 from regsuite.ops.sampling import resample
-from regsuite.phantoms import make_phantom
+from regsuite.phantoms import make_phantom, variety
 from regsuite.phantoms.synthetic import changed, random_contrast, streamed_pair
 from regsuite.pipeline import training_fields
 from regsuite.solvers.frame import canonical
@@ -30,6 +30,7 @@ _NAMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _ROLES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_labels", "moving_labels", *training_fields.ROLES)
 _VIEW_MM = {"thorax": (340.0, 260.0, 300.0), "growth": (176.0, 204.0, 176.0)}  # of the phantoms, along i, j, k
 _LEAST_SIDE = 8
+_MOTION_MM = 13.0  # mean motion in the lungs of the thorax phantom
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,33 +60,35 @@ def open_source(data: str, phantom: str, motion: str, config: TrainingConfig, se
         raise InputError(f"Cannot read '{folder}': expected a folder of scans, or the word phantom.")
     if (folder / "pairs.csv").is_file():
         return _pairs(folder, config, seed)
-    return _scans(folder, motion, config, seed)
+    return _scans(folder, phantom, motion, config, seed)
 
 
 def _phantoms(name: str, motion: str, config: TrainingConfig, seed: int) -> Source:
-    @lru_cache(maxsize=max(config.subjects, config.validation_subjects))
     def subject(number: int) -> tuple[Pair, Scan]:
-        return _of_phantom(name, number, config.voxels)
+        return _of_phantom(name, number, config.voxels, config.variety if number < _HELD_OUT else 0.0)
 
     def train(number: int) -> Pair:
         rng = np.random.default_rng([seed, number, 3])
         own, scan = subject(int(rng.integers(config.subjects)))
         if rng.uniform() < config.real_share and not config.contrast:
-            images = (changed(image, rng, own.grid) for image in (own.fixed, own.moving))
-            return replace(own, fixed=next(images), moving=next(images))
-        return _deformed(scan, seed, number, motion, config.contrast)
+            images = (changed(image, rng, own.grid, 0.5 * config.variety) for image in (own.fixed, own.moving))
+            return _viewed(replace(own, fixed=next(images), moving=next(images)), rng, config)
+        return _deformed(scan, seed, number, motion, config)
 
-    held_out = tuple(subject(_HELD_OUT + n)[0] for n in range(config.validation_subjects))
+    held_out = tuple(as_seen(subject(_HELD_OUT + n)[0], config) for n in range(config.validation_subjects))
     words = f"phantom {name}, seeds 0 to {config.subjects - 1} at {config.voxels} voxels, held out: seeds from {_HELD_OUT}"
     return Source(train, held_out, words)
 
 
-def _of_phantom(name: str, seed: int, side: int) -> tuple[Pair, Scan]:
-    """The phantom's own pair, and its moving image to be deformed."""
+@lru_cache(maxsize=32)  # shared: an ablation draws them once
+def _of_phantom(name: str, seed: int, side: int, amount: float) -> tuple[Pair, Scan]:
+    """The phantom's own pair, and its moving image to be deformed. amount: variety of the motion's size."""
     view = _VIEW_MM[name]
     options: dict[str, object] = {"size": tuple(max(24, round(side * length / max(view))) for length in view)}
     if name == "growth":
         options["pose_mm"] = 0.0
+    elif amount > 0.0:
+        options["motion_mm"] = _MOTION_MM + amount * float(np.random.default_rng([seed, 41]).uniform(-8.0, 5.0))
     made = make_phantom(name, seed, **options)
     fixed = _working(made.fixed, side)
     grid = fixed.grid
@@ -103,12 +106,31 @@ def _of_phantom(name: str, seed: int, side: int) -> tuple[Pair, Scan]:
     return pair, Scan(moving, masks[1], labels[1])
 
 
-def _deformed(scan: Scan, seed: int, number: int, motion: str, contrast: bool) -> Pair:
-    image = random_contrast(scan.labels, seed, number) if contrast and scan.labels is not None else scan.image
-    return streamed_pair(image, seed, number, motion, scan.mask, scan.labels)
+def _deformed(scan: Scan, seed: int, number: int, motion: str, config: TrainingConfig) -> Pair:
+    image = random_contrast(scan.labels, seed, number) if config.contrast and scan.labels is not None else scan.image
+    rng, amount = np.random.default_rng([seed, number, 43]), config.variety
+    if amount == 0.0:
+        return _viewed(streamed_pair(image, seed, number, motion, scan.mask, scan.labels), rng, config)
+    image, mask = variety.other_shape(image, scan.mask, rng, amount)
+    if mask is not None and motion == "breathing":
+        image, mask = variety.partly_filled(image, mask, rng, amount)
+    size = variety.strength(rng, amount)
+    return _viewed(streamed_pair(image, seed, number, motion, mask, None, size, 0.5 * amount), rng, config)
 
 
-def _scans(folder: Path, motion: str, config: TrainingConfig, seed: int) -> Source:
+def as_seen(pair: Pair, config: TrainingConfig) -> Pair:
+    """A held-out pair as the trained network will see it."""
+    return _viewed(pair, np.random.default_rng(0), config.replaced(variety=0.0))
+
+
+def _viewed(pair: Pair, rng: np.random.Generator, config: TrainingConfig) -> Pair:
+    """What the network sees of it."""
+    if config.variety == config.margin_mm == 0.0:
+        return pair
+    return variety.viewed(pair, rng, config.margin_mm, config.variety)
+
+
+def _scans(folder: Path, phantom: str, motion: str, config: TrainingConfig, seed: int) -> Source:
     files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_NAMES) and not _stem(p).endswith(("_mask", "_labels")))
     few = config.validation_subjects + 1
     if len(files) < few:
@@ -116,15 +138,17 @@ def _scans(folder: Path, motion: str, config: TrainingConfig, seed: int) -> Sour
 
     @lru_cache(maxsize=64)
     def scan(number: int) -> Scan:
-        return read_scan(files[number], config.voxels, motion)
+        side = side_of(files[number], phantom, config.voxels) if config.margin_mm > 0.0 else config.voxels
+        return read_scan(files[number], side, motion)
 
     kept = len(files) - config.validation_subjects
 
     def train(number: int) -> Pair:
         chosen = int(np.random.default_rng([seed, number, 3]).integers(kept))
-        return _deformed(scan(chosen), seed, number, motion, config.contrast)
+        return _deformed(scan(chosen), seed, number, motion, config)
 
-    held_out = tuple(_deformed(scan(kept + n), _HELD_OUT, n, motion, False) for n in range(config.validation_subjects))
+    still = config.replaced(contrast=False, variety=0.0)
+    held_out = tuple(_deformed(scan(kept + n), _HELD_OUT, n, motion, still) for n in range(config.validation_subjects))
     return Source(train, held_out, f"{kept} scans under random {motion}, {config.validation_subjects} held out")
 
 
@@ -186,6 +210,12 @@ def read_scan(path: Path, side: int, motion: str) -> Scan:
         mask = None if mask is None else resample(mask, image.grid, fill=0.0)
     labels = None if beside["labels"] is None else resample(read_labels(beside["labels"]), image.grid, None, "nearest", fill=0)
     return Scan(image, mask, labels)
+
+
+def side_of(path: Path, phantom: str, voxels: int) -> int:
+    """Voxels along the longest side of a scan that are as large as those of a phantom with `voxels` along its longest side."""
+    grid = read_image(path).grid
+    return round(voxels * float((np.array(grid.size) * grid.spacing).max()) / max(_VIEW_MM[phantom]))
 
 
 def _read_pair(folder: Path, row: dict[str, str], side: int) -> Pair:

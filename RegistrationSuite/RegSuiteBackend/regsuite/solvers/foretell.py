@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
 from regsuite.nets.fields import sample
 from regsuite.nets.pair import Pair
@@ -58,3 +59,11 @@ def foretold(task: Task, model: nn.Module, pair: Pair, progress: Progress, warni
         warnings.append(NO_HELP)
         u = torch.zeros_like(u)
     return Image(u[0] * torch.as_tensor(pair.grid.spacing.copy()).to(u).view(3, 1, 1, 1), pair.grid)
+
+
+def widened(found: Image, box: Grid) -> torch.Tensor:
+    """A displacement on a part of `box`, now on a lattice of about the same spacing that fills it; beyond the part the values of
+    its border hold."""
+    sides = np.array(box.size) * box.spacing
+    i, j, k = (max(_LEAST_SIDE, round(n)) for n in sides / found.grid.spacing)
+    return resample(found, box.resized((k, j, i))).data

@@ -14,6 +14,8 @@ from regsuite.methods.trainable import trained
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers import foretell
 from regsuite.solvers.device import choose_device
+from regsuite.solvers.frame import crop
+from regsuite.solvers.intake import on_grid_of
 from regsuite.transforms import Transform
 
 _VIEW_MM = 340.0  # longest side of the thorax phantom: with the card's number of voxels, the voxel size that a network has learned
@@ -47,8 +49,14 @@ def run(
     def first(pair: _sliding.LungPair, reporter: Progress, warnings: list[str]) -> torch.Tensor:
         if config.unrefined and masks != (None, None):
             warnings.append("Masks have no say without steps of refinement.")
-        seen = foretell.on_network_grid(pair.fixed, pair.moving, pair.start, _VIEW_MM / settings.voxels, pair.region)
-        return foretell.foretold(task, model, seen, reporter, warnings).data
+        spacing_mm, part = _VIEW_MM / settings.voxels, pair.fixed
+        if pair.region is not None and settings.margin_mm > 0.0:
+            part = crop(pair.fixed, pair.region, settings.margin_mm)
+        region = None if pair.region is None else on_grid_of(pair.region, part)
+        found = foretell.foretold(
+            task, model, foretell.on_network_grid(part, pair.moving, pair.start, spacing_mm, region), reporter, warnings
+        )
+        return found.data if part is pair.fixed else foretell.widened(found, pair.fixed.grid)
 
     return _sliding.run(
         images, masks, config, first, "network",
