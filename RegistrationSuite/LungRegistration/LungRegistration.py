@@ -13,7 +13,12 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
-METHODS = {"lung-convex": "lungConvex", "lung-mlvirnet": "lungMlvirnet"}
+METHODS = {
+    "lung-convex": "lungConvex",
+    "lung-mlvirnet": "lungMlvirnet",
+    "lung-vxmpp": "lungVxmpp",
+    "lung-keypoints": "lungKeypoints",
+}
 METHOD = "lung-convex"
 
 
@@ -34,9 +39,11 @@ class LungRegistration(ScriptedLoadableModule):
             _(
                 "Please cite the method that you use. Discrete search (13): H. Siebert and M. P. Heinrich, Learn to Fuse "
                 "Input Features for Large-Deformation Registration with Differentiable Convex-Discrete Optimisation, WBIR "
-                "2022. Instance refinement (10): M. P. Heinrich and L. Hansen, VoxelMorph++: Going Beyond the Cranial Vault "
-                "with Keypoint Supervision and Multi-channel Instance Optimisation, WBIR 2022. Network (27): A. Hering, B. van "
-                "Ginneken and S. Heldmann, mlVIRNET: Multilevel Variational Image Registration Network, MICCAI 2019."
+                "2022. Network with heatmaps, instance refinement (10): M. P. Heinrich and L. Hansen, VoxelMorph++: Going "
+                "Beyond the Cranial Vault with Keypoint Supervision and Multi-channel Instance Optimisation, WBIR 2022. "
+                "Network (27): A. Hering, B. van Ginneken and S. Heldmann, mlVIRNET: Multilevel Variational Image "
+                "Registration Network, MICCAI 2019. Keypoints: M. P. Heinrich, H. Handels and I. J. A. Simpson, Estimating "
+                "Large Lung Motion in COPD Patients by Symmetric Regularised Correspondence Fields, MICCAI 2015."
             ),
         )
         offer_sample("ThoraxPhantom", "thorax", makeSampleData, __file__)
@@ -69,6 +76,8 @@ class LungRegistrationParameterNode:
     preset: Annotated[str, Choice(list(advanced.PRESETS))] = "Default"
     lungConvex: advanced.settings_pack("lung-convex")
     lungMlvirnet: advanced.settings_pack("lung-mlvirnet")
+    lungVxmpp: advanced.settings_pack("lung-vxmpp")
+    lungKeypoints: advanced.settings_pack("lung-keypoints")
     outputTransform: slicer.vtkMRMLTransformNode
     outputVolume: slicer.vtkMRMLScalarVolumeNode
     maps: bool = False
@@ -114,7 +123,8 @@ class LungRegistrationLogic(RegistrationLogic):
     ) -> SceneResult | Run:
         """Register `movingNode` to `fixedNode`; no panel is needed. The inputs are not changed.
 
-        method: lung-convex, or lung-mlvirnet (a network trained on made chests, then the same refinement).
+        method: lung-convex; lung-mlvirnet or lung-vxmpp (networks trained on made chests, then the same refinement);
+        lung-keypoints (matched points and a spline).
         masks: segmentations or label maps; landmarks: markups that measure the result. transform, volume: nodes for the result
         (None: a new transform; no volume; volume=True: a new one). maps: also volumes of the Jacobian determinant and of the
         displacement's length in mm. settings: values of the method's config that differ from the

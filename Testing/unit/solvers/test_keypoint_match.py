@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from regsuite.ops.filters import gaussian_smooth
-from regsuite.ops.keypoints import distinctiveness, spread_keypoints
+from regsuite.ops.keypoints import distinctiveness, eroded, spread_keypoints
 from regsuite.ops.mind import mind_ssc
 from regsuite.solvers.keypoint_match import MatchSettings, candidate_costs, lowest, match, propagate
 
@@ -32,7 +32,7 @@ def test_corners_count_edges_and_planes_do_not() -> None:
     corner, edge, plane = (float(strength[p]) for p in ((10, 10, 10), (10, 10, 20), (10, 20, 20)))
     assert corner > 20.0 * edge
     assert corner > 1000.0 * plane
-    found = spread_keypoints(strength, torch.ones(24, 24, 24, dtype=torch.bool), 1, 2)[0]
+    found = spread_keypoints(strength, torch.ones(24, 24, 24, dtype=torch.bool), 1)[0]
     assert float((found - 10).abs().max()) <= 1
 
 
@@ -40,13 +40,22 @@ def test_keypoints_are_spread_allowed_and_strongest_first() -> None:
     strength = distinctiveness(texture(), (1.0, 1.0, 1.0))
     allowed = torch.zeros(30, 32, 34, dtype=torch.bool)
     allowed[:, :16] = True
-    found = spread_keypoints(strength, allowed, 40, 2)
-    assert len(found) == 40
+    found = spread_keypoints(strength, allowed, 40)
+    assert 20 <= len(found) <= 40
     assert int(found[:, 1].max()) < 16
     values = strength[tuple(found.T)]
     assert torch.equal(values, values.sort(descending=True).values)
-    apart = (found[:, None] - found[None]).abs().amax(dim=2) + 99 * torch.eye(40, dtype=torch.long)
-    assert int(apart.min()) > 2
+    apart = torch.cdist(found.double(), found.double()) + 99.0 * torch.eye(len(found))
+    assert float(apart.min(dim=1).values.median()) > 4.0
+    assert float(values.mean()) > 1.5 * float(strength[:, :16].mean())
+
+
+def test_a_mask_loses_its_rim_but_not_at_the_border_of_the_image() -> None:
+    mask = torch.zeros(9, 10, 11, dtype=torch.bool)
+    mask[:, 2:8, :7] = True
+    left = torch.zeros_like(mask)
+    left[:, 4:6, :6] = True
+    assert torch.equal(eroded(mask, (1, 2, 1)), left)
 
 
 def test_marginals_are_exact() -> None:
@@ -69,11 +78,11 @@ def test_marginals_are_exact() -> None:
         assert np.allclose(ours - ours.min(), exact - exact.min(), atol=1e-9)
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_a_shift_is_found_and_nothing_moves_without_one(symmetric: bool) -> None:
+@pytest.mark.parametrize(("symmetric", "stride"), [(False, 1), (True, 1), (True, 2)])
+def test_a_shift_is_found_and_nothing_moves_without_one(symmetric: bool, stride: int) -> None:
     image = texture(1)
     features, shifted = mind_ssc(image), mind_ssc(image.roll((2, -1, 3), dims=(1, 2, 3)))
-    settings = MatchSettings(4, 0.02, symmetric)
+    settings = MatchSettings(4, 0.02, symmetric, stride=stride)
     found = match(features, shifted, None, grid_points(), MM, settings)
     assert float((found - torch.tensor([2.0, -1.0, 3.0])).abs().median()) < 0.15
     assert float((found.round() - torch.tensor([2.0, -1.0, 3.0])).abs().max()) <= 1.0

@@ -53,6 +53,26 @@ _ROWS = (
         reference="Hering, van Ginneken and Heldmann, mlVIRNET: Multilevel Variational Image Registration Network, MICCAI 2019",
     ),
     MethodRow(
+        key="lung-vxmpp",
+        module="regsuite.methods.lung.vxmpp",
+        title="Lung CT, network with heatmaps",
+        area="lung",
+        summary="A network foretells motion at points of the lungs, lung-convex refines it; briefly trained, on made chests only.",
+        takes=("fixed_mask", "moving_mask", "initial"),
+        reference="Heinrich and Hansen, VoxelMorph++: Going Beyond the Cranial Vault with Keypoint Supervision and Multi-channel "
+        "Instance Optimisation, WBIR 2022",
+    ),
+    MethodRow(
+        key="lung-keypoints",
+        module="regsuite.methods.lung.keypoints",
+        title="Lung CT, matched keypoints",
+        area="lung",
+        summary="Matches distinct points and lays a spline through them; training-free, coarser than lung-convex unless refined.",
+        takes=("fixed_mask", "moving_mask", "initial"),
+        reference="Heinrich, Handels and Simpson, Estimating Large Lung Motion in COPD Patients by Symmetric Regularised "
+        "Correspondence Fields, MICCAI 2015",
+    ),
+    MethodRow(
         key="brain-svf",
         module="regsuite.methods.brain.svf",
         title="Brain MR, diffeomorphic, training-free",

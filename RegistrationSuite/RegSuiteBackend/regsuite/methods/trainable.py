@@ -46,6 +46,7 @@ class TrainingConfig(Config):
     margin_mm: float = limited(0.0, 0.0, 200.0, "The network sees the box around the fixed mask and this far beyond; 0: everything")
     contrast: bool = option(False, "Random contrast from label maps, where there are labels")
     mixed_precision: bool = option(True, "Half precision on GPUs")
+    cpu_bfloat16: bool = option(False, "Products in bfloat16 on processors too; faster where they have instructions for it")
     checkpoint_every: int = limited(100, 1, 1_000_000, "Steps between checkpoints")
     validate_every: int = limited(500, 1, 1_000_000, "Steps between validations and previews")
 
@@ -57,15 +58,16 @@ def load(key: str) -> Any:
     return importlib.import_module(TRAINABLE[key])
 
 
-def trained(module: Any, weights: str, device: torch.device) -> tuple[Task, nn.Module, Any]:
+def trained(module: Any, weights: str, device: torch.device, asked: dict[str, Any] | None = None) -> tuple[Task, nn.Module, Any]:
     """Task, network with its weights, ready to be asked, and the settings that it was trained with.
 
-    module: one of `TRAINABLE`; weights: a file, or "" for those that come with the package. Raises InputError for unfit files.
+    module: one of `TRAINABLE`; weights: a file, or "" for those that come with the package; asked: settings that
+    are not those of the training. Raises InputError for unfit files.
     """
     plain: Task = module.task(module.Training())
     path = Path(weights) if weights else shipped(plain.key)
     tensors, card = load_weights(path, plain.key, plain.version)
-    settings = module.Training(**card.config)
+    settings = module.Training(**card.config).replaced(**(asked or {}))
     task: Task = module.task(settings)
     model = task.build()
     fill(model, tensors, str(path))

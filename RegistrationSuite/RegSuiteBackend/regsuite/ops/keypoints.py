@@ -25,18 +25,27 @@ def distinctiveness(data: torch.Tensor, spacing: tuple[float, float, float], sig
     return determinant.clamp(min=0.0) / adjugate.clamp(min=_TINY)
 
 
-def spread_keypoints(strength: torch.Tensor, allowed: torch.Tensor, count: int, radius: int, least: float = 0.01) -> torch.Tensor:
-    """(K, 3) indices (k, j, i), K <= count, strongest first: local maxima of `strength` (D, H, W) within +-radius, both taken where
-    `allowed` (bool) only. Those below `least` times the strongest tenth's level are noise and are left out."""
-    strength = torch.where(allowed, strength, torch.zeros_like(strength))
-    highest = functional.max_pool3d(strength[None, None], 2 * radius + 1, stride=1, padding=radius)[0, 0]
-    index = ((strength >= highest) & (strength > 0.0)).nonzero()
-    found = strength[tuple(index.T)]
-    if not len(found):
-        return index
-    found, order = found.sort(descending=True, stable=True)
-    enough = int((found > least * found[len(found) // 10]).sum())
-    return index[order[: min(count, enough)]]
+def spread_keypoints(strength: torch.Tensor, allowed: torch.Tensor, count: int) -> torch.Tensor:
+    """(K, 3) indices (k, j, i), strongest first, K <= count: in each of the cells that hold `allowed` (D, H, W, bool) voxels, the
+    allowed voxel of the largest `strength`. So points are everywhere, and nothing outside `allowed` has a say."""
+    shown = torch.where(allowed, strength, torch.full_like(strength, -1.0))[None, None]
+    side = max(1, int((float(allowed.sum()) / max(count, 1)) ** (1.0 / 3.0)))
+    while True:
+        best, place = functional.max_pool3d(shown, side, stride=side, ceil_mode=True, return_indices=True)
+        if int((best >= 0.0).sum()) <= count:
+            break
+        side += 1
+    found, where = best[best >= 0.0], place[best >= 0.0]
+    order = found.sort(descending=True, stable=True).indices
+    flat, (_, h, w) = where[order], strength.shape
+    return torch.stack([flat // (h * w), flat // w % h, flat % w], dim=1)
+
+
+def eroded(mask: torch.Tensor, voxels: tuple[int, int, int]) -> torch.Tensor:
+    """(D, H, W) bool without what lies within `voxels` (along D, H, W) of something outside; the image's border is no outside."""
+    pad = [2 * n + 1 for n in voxels]
+    outside = functional.max_pool3d((~mask)[None, None].float(), pad, stride=1, padding=list(voxels))
+    return outside[0, 0] < 0.5
 
 
 def _five_point(data: torch.Tensor, axis: int) -> torch.Tensor:

@@ -120,7 +120,7 @@ class _Run:
 
 
 def _loop(config: TrainingConfig, seed: int) -> LoopSettings:
-    names = ("steps", "learning_rate", "halve_every", "accumulate", "mixed_precision")
+    names = ("steps", "learning_rate", "halve_every", "accumulate", "mixed_precision", "cpu_bfloat16")
     return LoopSettings(seed=seed, **{name: getattr(config, name) for name in names})
 
 

@@ -17,7 +17,6 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
-from torch.nn import functional
 
 _NEIGHBOURS = 24
 _CHUNK = 96  # keypoints worked on at once
@@ -28,12 +27,13 @@ Tick = Callable[[float], None]
 @dataclass(frozen=True)
 class MatchSettings:
     """reach: candidates along each axis to each side, voxels; stiffness: of neighbours, 1/mm; symmetric: the fixed image shifted
-    back counts as well (for small displacements); patch: radius in voxels."""
+    back counts as well (for small displacements); patch, stride: samples to each side in a patch, and voxels between them."""
 
     reach: int
     stiffness: float
     symmetric: bool
     patch: int = 1
+    stride: int = 1
 
 
 def match(
@@ -81,23 +81,22 @@ def candidate_costs(
 
 def _patch_costs(here: torch.Tensor, there: torch.Tensor, points: torch.Tensor, settings: MatchSettings) -> torch.Tensor:
     """Sum over patch and channels of (here(p + o) - there(p + o + d))^2 for all d, (K, n, n, n)."""
-    r = settings.patch
-    patch = _blocks(here, points, r)
-    area = _blocks(there, points, settings.reach + r)
+    r, stride = settings.patch, settings.stride
+    patch = _blocks(here, points, r, stride)
+    area = _blocks(there, points, settings.reach + r * stride)
+    square = area.square().sum(dim=1)
     n = 2 * settings.reach + 1
-    cross = torch.zeros(len(points), n**3, dtype=here.dtype, device=here.device)
-    for c, b, a in itertools.product(range(2 * r + 1), repeat=3):  # products in one batch: grouped convolution is far slower
-        seen = area[:, :, c : c + n, b : b + n, a : a + n].flatten(2)
-        cross += torch.bmm(patch[:, None, :, c, b, a], seen)[:, 0]
-    cross = cross.view(-1, n, n, n)
-    size = (2 * r + 1) ** 3
-    square = functional.avg_pool3d(area.square().sum(dim=1), 2 * r + 1, stride=1) * size
-    return (square - 2.0 * cross + patch.square().flatten(1).sum(dim=1).view(-1, 1, 1, 1)).clamp(min=0.0)
+    total = patch.square().flatten(1).sum(dim=1, keepdim=True).repeat(1, n**3)
+    for place in itertools.product(range(2 * r + 1), repeat=3):  # products in one batch: grouped convolution is far slower
+        c, b, a = (slice(x * stride, x * stride + n) for x in place)
+        seen = area[:, :, c, b, a].flatten(2)
+        total += square[:, c, b, a].flatten(1) - 2.0 * torch.bmm(patch[:, None, :, place[0], place[1], place[2]], seen)[:, 0]
+    return total.view(-1, n, n, n).clamp(min=0.0)
 
 
-def _blocks(data: torch.Tensor, points: torch.Tensor, radius: int) -> torch.Tensor:
-    """(K, C, m, m, m): the voxels within +-radius of each point, borders repeated."""
-    line = torch.arange(-radius, radius + 1, device=data.device)
+def _blocks(data: torch.Tensor, points: torch.Tensor, radius: int, stride: int = 1) -> torch.Tensor:
+    """(K, C, m, m, m): the samples within +-radius of each point, `stride` voxels apart, borders repeated."""
+    line = stride * torch.arange(-radius, radius + 1, device=data.device)
     k, j, i = ((points[:, a : a + 1] + line).clamp(0, data.shape[a + 1] - 1) for a in range(3))
     return data[:, k[:, :, None, None], j[:, None, :, None], i[:, None, None, :]].movedim(0, 1)
 

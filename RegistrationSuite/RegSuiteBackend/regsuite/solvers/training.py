@@ -57,7 +57,7 @@ class Task(ABC):
 @dataclass(frozen=True)
 class LoopSettings:
     """steps: of the optimiser; accumulate: pairs whose gradients make one step; halve_every: steps after which the learning rate is
-    halved, 0 never; mixed_precision: on GPUs only; clip_norm: longest gradient, 0 any."""
+    halved, 0 never; mixed_precision: on GPUs; cpu_bfloat16: on processors; clip_norm: longest gradient, 0 any."""
 
     steps: int
     learning_rate: float
@@ -65,6 +65,7 @@ class LoopSettings:
     accumulate: int = 1
     seed: int = 0
     mixed_precision: bool = True
+    cpu_bfloat16: bool = False
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
@@ -88,8 +89,9 @@ class Trainer:
         self.done = 0
         self._stage = -1
         self._optimiser: torch.optim.Optimizer | None = None
-        self._mixed = settings.mixed_precision and self.device.type == "cuda"
-        self._half = torch.bfloat16 if self._mixed and torch.cuda.is_bf16_supported() else torch.float16
+        on_gpu = self.device.type == "cuda"
+        self._mixed = settings.mixed_precision if on_gpu else settings.cpu_bfloat16 and self.device.type == "cpu"
+        self._half = torch.float16 if on_gpu and not torch.cuda.is_bf16_supported() else torch.bfloat16
         self._scaler = torch.amp.GradScaler("cuda", enabled=self._mixed and self._half == torch.float16)
 
     def stage_of(self, step: int) -> int:

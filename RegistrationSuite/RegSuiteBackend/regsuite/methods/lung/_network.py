@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -35,16 +36,18 @@ def run(
     masks: tuple[Image | None, Image | None],
     config: NetworkConfig,
     *,
+    asked: dict[str, Any] | None = None,
     initial: Transform | None,
     device: str,
     seed: int,
     progress: ProgressCallback | None,
 ) -> Result:
-    """Start, network, refinement, unfolding. key_module: name of the module with `Training` and `task`.
+    """Start, network, refinement, unfolding. key_module: name of the module with `Training` and `task`; asked: settings of the
+    training that only say how the network is asked, and what they are now.
 
     The network's motion is left out, with a warning, where it does not make the images more alike.
     """
-    task, model, settings = trained(sys.modules[key_module], config.weights, choose_device(device))
+    task, model, settings = trained(sys.modules[key_module], config.weights, choose_device(device), asked)
 
     def first(pair: _sliding.LungPair, reporter: Progress, warnings: list[str]) -> torch.Tensor:
         if config.unrefined and masks != (None, None):

@@ -1,14 +1,17 @@
-"""lung-vxmpp: features of a U-Net, heatmaps of displacements at keypoints, a spline; no method yet: there are no weights.
+"""lung-vxmpp: heatmaps of displacements at points of the lungs, a robust spline; then the refinement of lung-convex.
 
-Loss, supervised: squared error of the displacement at random points of the mask, in shares of the box's half length, where the true
+1. start: as lung-convex; 2. network: features of a U-Net, a heatmap of displacements at random points of the lungs, the spline
+through their means, left out where it does not help; 3. refine and 4. unfold: as lung-convex.
+
+Training loss: squared error of the displacement at random points of the mask, in shares of the box's half length, where the true
 motion is known; else, or with `unsupervised`, the non-local MIND loss: fixed MIND against the moving MIND of all candidates
 weighted by their probability (without the heatmap: at the displaced point), with the smoothness of the displacements over each
 point's nearest neighbours.
 
 Reference: Heinrich and Hansen, VoxelMorph++: going beyond the cranial vault with keypoint supervision and multi-channel instance
 optimisation, WBIR 2022: 512 keypoints a step, Adam 1e-3 halved every 700 of 4,900 steps, seven neighbours, weight 0.25.
-Differs from the paper in: the robust spline with the kernel of three dimensions; keypoints' motion from random deformations with
-known truth (the paper's come from a matcher); see also regsuite.nets.heatmap.
+Differs from the paper in: the robust spline with the kernel of three dimensions; Gauss-Newton on LNCC instead of Adam on MIND;
+points' motion known from phantoms and random deformations (the paper's come from a matcher); see also regsuite.nets.heatmap.
 """
 
 from __future__ import annotations
@@ -19,14 +22,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from regsuite.methods.api import limited, option
+from regsuite.geometry.image import Image
+from regsuite.methods.api import Result, limited, option
+from regsuite.methods.lung import _network
 from regsuite.methods.trainable import TrainingConfig
 from regsuite.nets.heatmap import Backbone, HeatmapHead, RegressionHead, candidates, expectation
 from regsuite.nets.pair import Pair
 from regsuite.ops.mind import mind_ssc
 from regsuite.ops.sampling import sample_index
+from regsuite.progress import ProgressCallback
 from regsuite.solvers.spline import SplineSettings, fit_spline
 from regsuite.solvers.training import Task
+from regsuite.transforms import Transform
 
 PHANTOM = "thorax"
 MOTION = "breathing"
@@ -37,11 +44,23 @@ _INFERENCE_SEED = 20
 
 @dataclass(frozen=True)
 class Training(TrainingConfig):
-    """Settings of the training."""
+    """Settings of the training. The paper: 112^3 voxels, 30 pairs."""
 
-    steps: int = limited(4900, 1, 10_000_000, "Steps of the optimiser (paper: 4,900)")
-    halve_every: int = limited(700, 0, 10_000_000, "Steps after which the learning rate is halved; 0 never (paper: 700)")
-    keypoints: int = limited(512, 32, 100_000, "Points a step learns from (paper: 512)")
+    steps: int = limited(1600, 1, 10_000_000, "Steps of the optimiser (paper: 4,900)")
+    learning_rate: float = limited(2e-3, 1e-7, 1.0, "Learning rate of Adam (paper: 1e-3)")
+    halve_every: int = limited(400, 0, 10_000_000, "Steps after which the learning rate is halved; 0 never (paper: 700)")
+    voxels: int = limited(42, 16, 512, "Voxels along the longest side of the working grid (paper: 112)")
+    subjects: int = limited(24, 1, 100_000, "Phantoms to train on; each is made once and kept")
+    real_share: float = limited(0.3, 0.0, 1.0, "Share of a phantom's own motion; the rest are random deformations of it")
+    variety: float = limited(
+        0.7, 0.0, 1.0, "How far pairs stray from their images: size of motion, shape, filled lungs, view, contrast; 0: not at all"
+    )
+    margin_mm: float = limited(
+        25.0, 0.0, 200.0, "The network sees the box around the fixed mask and this far beyond; 0: everything"
+    )
+    validate_every: int = limited(400, 1, 1_000_000, "Steps between validations and previews")
+    cpu_bfloat16: bool = option(True, "Products in bfloat16 on processors too; faster where they have instructions for it")
+    keypoints: int = limited(32, 32, 100_000, "Points a step learns from (paper: 512)")
     answered: int = limited(2048, 64, 100_000, "Points the field is made from (paper: 2,048)")
     reach: float = limited(0.3, 0.02, 1.0, "Largest displacement of the heatmap, in shares of the box's half length (paper: 0.3)")
     heatmap: bool = option(True, "Heatmap head; else displacements are regressed (ablation: VoxelMorph+)")
@@ -144,3 +163,43 @@ def _roughness(points: torch.Tensor, move: torch.Tensor, neighbours: int = 7) ->
 def task(config: Training) -> Task:
     """What the training loop needs."""
     return HeatmapTask(config)
+
+
+@dataclass(frozen=True)
+class VxmppConfig(_network.NetworkConfig):
+    """Settings of lung-vxmpp."""
+
+    keypoints: int = limited(1024, 64, 20_000, "Points of the lungs at which the network is asked (paper: 2,048)")
+
+
+PRESETS: dict[str, VxmppConfig] = {
+    "Default": VxmppConfig(levels=3),
+    "Preview": VxmppConfig(finest_mm=3.5, levels=1, coarse_iterations=6, fine_iterations=6, keypoints=512),
+    "Best": VxmppConfig(finest_mm=1.0, levels=4, coarse_iterations=25, fine_iterations=25, keypoints=2048),
+}
+
+
+def register(
+    fixed: Image,
+    moving: Image,
+    config: VxmppConfig | None = None,
+    *,
+    fixed_mask: Image | None = None,
+    moving_mask: Image | None = None,
+    initial: Transform | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Result:
+    """Find T with moving(T(x)) like fixed(x); inputs and result as in lung-convex. Deterministic.
+
+    Raises InputError for unusable input and unfit weights, Cancelled when `progress` returns False.
+    """
+    config = config or PRESETS["Default"]
+    return _network.run(
+        __name__, (fixed, moving), (fixed_mask, moving_mask), config, asked={"answered": config.keypoints},
+        initial=initial, device=device, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+Config = VxmppConfig  # the registry reads module.Config
