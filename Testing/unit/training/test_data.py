@@ -11,12 +11,15 @@ from regsuite.cli import run
 from regsuite.errors import InputError
 from regsuite.geometry import Grid, Image
 from regsuite.io.volumes import write_image
+from regsuite.methods.lung import vxmpp
 from regsuite.methods.pediatric import unet
 from regsuite.nets.fields import sample
 from regsuite.nets.pair import voxels, world_mm
 from regsuite.ops.derivatives import jacobian_determinant
 from regsuite.phantoms.synthetic import breathing, growth, random_contrast, streamed_pair
 from regsuite.pipeline.training_data import open_source
+from regsuite.pipeline.training_report import validate
+from regsuite.solvers.training import LoopSettings, Trainer
 
 from Testing.unit.training import scans
 
@@ -119,6 +122,28 @@ def test_a_folder_of_pairs(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("fixed,moved\na,b\nc,d\n")
     with pytest.raises(InputError, match="columns"):
         open_source(str(tmp_path), "thorax", "breathing", config(), 0)
+
+
+def test_matched_keypoints_stand_in_for_a_motion_that_is_not_known(tmp_path: Path) -> None:
+    """The same scan in another place: the matches find the shift, the heatmap network learns from them, validation uses them."""
+    scan, shift = scans.image(1, (30, 32, 34)), np.array([4.0, -6.0, 5.0])
+    moved = scan.grid.affine.copy()
+    moved[:3, 3] += shift
+    write_image(scan, tmp_path / "fixed.nrrd")
+    write_image(Image(scan.data, Grid(scan.grid.shape, moved)), tmp_path / "moving.nrrd")
+    (tmp_path / "pairs.csv").write_text("fixed,moving\n" + 2 * "fixed.nrrd,moving.nrrd\n")
+    settings = vxmpp.Training(voxels=24, validation_subjects=1, answered=64)
+    source = open_source(str(tmp_path), "thorax", "breathing", settings, 0)
+    pair = source.train(3)
+    assert pair.truth is None and pair.points is not None and pair.moves is not None
+    found = pair.grid.index_to_world((pair.points + pair.moves).double()) - pair.grid.index_to_world(pair.points.double())
+    assert np.median(np.linalg.norm(found.numpy() - shift, axis=1)) < 1.5  # voxels of 4 mm
+    values = Trainer(vxmpp.task(settings), LoopSettings(1, 1e-3), source.train).step()
+    assert set(values) == {"loss", "error_voxels"}
+    figures = validate(vxmpp.task(settings), vxmpp.task(settings).build(), source.held_out, torch.device("cpu"))
+    assert figures["tre_before_mm"] == pytest.approx(np.linalg.norm(shift), abs=1.0)
+    plain = open_source(str(tmp_path), "thorax", "breathing", settings.replaced(matches=False), 0).train(3)
+    assert plain.points is None
 
 
 def test_phantoms_held_out_are_other_subjects() -> None:

@@ -44,6 +44,7 @@ class TrainingConfig(Config):
         0.0, 0.0, 1.0, "How far pairs stray from their images: size of motion, shape, filled lungs, view, contrast; 0: not at all"
     )
     margin_mm: float = limited(0.0, 0.0, 200.0, "The network sees the box around the fixed mask and this far beyond; 0: everything")
+    matches: bool = option(False, "Pairs of a folder: what keypoints of both images match counts as their true motion")
     contrast: bool = option(False, "Random contrast from label maps, where there are labels")
     mixed_precision: bool = option(True, "Half precision on GPUs")
     cpu_bfloat16: bool = option(False, "Products in bfloat16 on processors too; faster where they have instructions for it")

@@ -14,7 +14,8 @@ class Pair:
     """fixed, moving: (1, 1, D, H, W) float32 in 0..1 on `grid`. Masks: the same shape, 0 or 1. truth: the true displacement
     (1, 3, D, H, W) in voxels along (i, j, k). Labels: (1, D, H, W) integers on `grid`. judged (1, 5, D, H, W): what
     `solvers.sigma_inputs` makes of a given displacement (`moving` is then the moved image); error, sigma (1, 3, D, H, W) mm: how
-    far that displacement is off, and the standard deviation that was fitted to it. What is unknown is None.
+    far that displacement is off, and the standard deviation that was fitted to it. points, moves (K, 3): matched points of the
+    fixed image and their displacement, voxels along (i, j, k), where no dense truth is known. What is unknown is None.
     """
 
     fixed: torch.Tensor
@@ -28,6 +29,8 @@ class Pair:
     judged: torch.Tensor | None = None
     error: torch.Tensor | None = None
     sigma: torch.Tensor | None = None
+    points: torch.Tensor | None = None
+    moves: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Pair:
         """The same pair on another device."""

@@ -83,7 +83,11 @@ def on_grid(pair: Pair, grid: Grid) -> Pair:
     masks = [None if m is None else (there(m[0]) > 0.5).float()[None] for m in (pair.fixed_mask, pair.moving_mask)]
     labels = [None if m is None else there(m, "nearest") for m in (pair.fixed_labels, pair.moving_labels)]
     truth = None if pair.truth is None else voxels(there(world_mm(pair.truth, pair.grid)), grid)
+    points, moves = pair.points, pair.moves
+    if points is not None and moves is not None:
+        ends = [grid.world_to_index(pair.grid.index_to_world(x.double())) for x in (points, points + moves)]
+        points, moves = ends[0].to(points), (ends[1] - ends[0]).to(moves)
     return replace(
         pair, fixed=there(pair.fixed[0])[None], moving=there(pair.moving[0])[None], grid=grid, fixed_mask=masks[0],
-        moving_mask=masks[1], truth=truth, fixed_labels=labels[0], moving_labels=labels[1],
+        moving_mask=masks[1], truth=truth, fixed_labels=labels[0], moving_labels=labels[1], points=points, moves=moves,
     )  # fmt: skip

@@ -22,14 +22,17 @@ from regsuite.ops.sampling import resample
 from regsuite.phantoms import make_phantom, variety
 from regsuite.phantoms.synthetic import changed, random_contrast, streamed_pair
 from regsuite.pipeline import training_fields
+from regsuite.progress import Progress
 from regsuite.solvers.frame import canonical
 from regsuite.solvers.intake import scaled
+from regsuite.solvers.keypoint_field import FieldSettings, match_pair
 
 _HELD_OUT = 1_000_000  # phantoms from this seed on are never trained on
 _NAMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _ROLES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_labels", "moving_labels", *training_fields.ROLES)
 _VIEW_MM = {"thorax": (340.0, 260.0, 300.0), "growth": (176.0, 204.0, 176.0)}  # of the phantoms, along i, j, k
 _LEAST_SIDE = 8
+_TRUSTED = 0.5  # confidence from which on a match is learned from
 _MOTION_MM = 13.0  # mean motion in the lungs of the thorax phantom
 
 
@@ -166,17 +169,20 @@ def _pairs(folder: Path, config: TrainingConfig, seed: int) -> Source:
 
     @lru_cache(maxsize=64)
     def pair(number: int) -> Pair:
-        return _read_pair(folder, rows[number], config.voxels)
+        found = _read_pair(folder, rows[number], config.voxels)
+        return _matched(found, folder, rows[number]) if config.matches else found
 
     kept = len(rows) - config.validation_subjects
 
     def train(number: int) -> Pair:
         rng = np.random.default_rng([seed, number, 3])
         own = pair(int(rng.integers(kept)))
-        return replace(own, fixed=changed(own.fixed, rng, own.grid), moving=changed(own.moving, rng, own.grid))
+        seen = replace(own, fixed=changed(own.fixed, rng, own.grid), moving=changed(own.moving, rng, own.grid))
+        return _viewed(seen, rng, config)
 
-    held_out = tuple(pair(kept + n) for n in range(config.validation_subjects))
-    return Source(train, held_out, f"{kept} pairs of a folder, {config.validation_subjects} held out")
+    held_out = tuple(as_seen(pair(kept + n), config) for n in range(config.validation_subjects))
+    words = f"{kept} pairs of a folder{', keypoints matched' if config.matches else ''}, {config.validation_subjects} held out"
+    return Source(train, held_out, words)
 
 
 def _fields(folder: Path, rows: list[dict[str, str]], config: TrainingConfig, seed: int) -> Source:
@@ -233,6 +239,22 @@ def _read_pair(folder: Path, row: dict[str, str], side: int) -> Pair:
     moving = resample(scaled(read_image(folder / row["moving"]), "moving"), grid)
     names = [other(role, True) for role in _ROLES[4:6]]
     return Pair(fixed.data[None], moving.data[None], grid, masks[0], masks[1], None, names[0], names[1])
+
+
+def _matched(pair: Pair, folder: Path, row: dict[str, str]) -> Pair:
+    """The pair with the trusted matches of keypoints of its images as they lie in the files, inside the mask or lungs if any."""
+    fixed, moving = (read_image(folder / row[role]) for role in ("fixed", "moving"))
+    region = None if pair.fixed_mask is None else Image((pair.fixed_mask[0] > 0.5).float(), pair.grid)
+    target = canonical(scaled(fixed, "fixed"))
+    region = lung_mask(canonical(fixed)) if region is None else resample(region, target.grid, None, "nearest", fill=0.0)
+    with torch.no_grad():
+        _, found = match_pair(target, scaled(moving, "moving"), np.eye(4), region, None, FieldSettings(apart=False), Progress())
+    kept = found.confidence > _TRUSTED
+    ends = [pair.grid.world_to_index(points[kept]).float() for points in (found.fixed, found.moving)]
+    mask = pair.fixed_mask
+    if mask is None and region is not None:
+        mask = (resample(region, pair.grid, None, fill=0.0).data > 0.5).float()[None]
+    return replace(pair, fixed_mask=mask, points=ends[0], moves=ends[1] - ends[0])
 
 
 def _working(image: Image, side: int) -> Image:

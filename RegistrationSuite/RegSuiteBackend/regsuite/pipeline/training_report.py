@@ -60,6 +60,8 @@ def _truth(pair: Pair, inside: torch.Tensor) -> Truth:
         fixed = pair.grid.index_to_world(index.flip(1).double())
         k, j, i = index.T
         moving = fixed + world_mm(pair.truth, pair.grid)[:, k, j, i].T.double()
+    elif pair.points is not None and pair.moves is not None:
+        fixed, moving = (pair.grid.index_to_world(points.double()) for points in (pair.points, pair.points + pair.moves))
     labels = [None if data is None else Image(data, pair.grid) for data in (pair.fixed_labels, pair.moving_labels)]
     return Truth(fixed, moving, labels[0] if labels[1] is not None else None, labels[1] if labels[0] is not None else None)
 

@@ -4,14 +4,14 @@
 through their means, left out where it does not help; 3. refine and 4. unfold: as lung-convex.
 
 Training loss: squared error of the displacement at random points of the mask, in shares of the box's half length, where the true
-motion is known; else, or with `unsupervised`, the non-local MIND loss: fixed MIND against the moving MIND of all candidates
-weighted by their probability (without the heatmap: at the displaced point), with the smoothness of the displacements over each
-point's nearest neighbours.
+motion is known, or at matched keypoints (`matches`); else, or with `unsupervised`, the non-local MIND loss: fixed MIND against the
+moving MIND of all candidates weighted by their probability (without the heatmap: at the displaced point), with the smoothness of
+the displacements over each point's nearest neighbours.
 
 Reference: Heinrich and Hansen, VoxelMorph++: going beyond the cranial vault with keypoint supervision and multi-channel instance
 optimisation, WBIR 2022: 512 keypoints a step, Adam 1e-3 halved every 700 of 4,900 steps, seven neighbours, weight 0.25.
 Differs from the paper in: the robust spline with the kernel of three dimensions; Gauss-Newton on LNCC instead of Adam on MIND;
-points' motion known from phantoms and random deformations (the paper's come from a matcher); see also regsuite.nets.heatmap.
+points' motion known from phantoms and random deformations too, not from a matcher alone; see also regsuite.nets.heatmap.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Training(TrainingConfig):
         25.0, 0.0, 200.0, "The network sees the box around the fixed mask and this far beyond; 0: everything"
     )
     validate_every: int = limited(400, 1, 1_000_000, "Steps between validations and previews")
+    matches: bool = option(True, "Pairs of a folder: what keypoints of both images match counts as their true motion")
     cpu_bfloat16: bool = option(True, "Products in bfloat16 on processors too; faster where they have instructions for it")
     keypoints: int = limited(32, 32, 100_000, "Points a step learns from (paper: 512)")
     answered: int = limited(2048, 64, 100_000, "Points the field is made from (paper: 2,048)")
@@ -80,10 +81,9 @@ class HeatmapTask(Task):
         return nn.ModuleDict({"backbone": Backbone(), "head": HeatmapHead() if self.config.heatmap else RegressionHead()})
 
     def loss(self, model: nn.Module, pair: Pair, stage: int) -> tuple[torch.Tensor, dict[str, float]]:
-        points = _random_points(pair, self.config.keypoints, torch.default_generator)
+        points, truth = _learned_from(pair, self.config.keypoints, torch.default_generator)
         features = _features(model, pair, points)
-        if pair.truth is not None and not self.config.unsupervised:
-            truth = sample_index(pair.truth[0], points).T
+        if truth is not None and not self.config.unsupervised:
             found = self._answer(model["head"](features).float())  # type: ignore[index]
             error = (found - truth / _half(pair)).square().sum(dim=1).mean()
             return error, {"error_voxels": float((found.detach() * _half(pair) - truth).norm(dim=1).mean())}
@@ -117,6 +117,15 @@ class HeatmapTask(Task):
 def _half(pair: Pair) -> torch.Tensor:
     """Half the box along (i, j, k), voxels."""
     return 0.5 * torch.tensor(pair.grid.size, dtype=pair.fixed.dtype, device=pair.fixed.device)
+
+
+def _learned_from(pair: Pair, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Points (K, 3) and their true displacements, both in voxels (i, j, k): random ones where all is known, else matched ones."""
+    if pair.truth is None and pair.points is not None and pair.moves is not None and len(pair.points):
+        chosen = torch.randperm(len(pair.points), generator=generator)[:count].to(pair.points.device)
+        return pair.points[chosen], pair.moves[chosen]
+    points = _random_points(pair, count, generator)
+    return points, None if pair.truth is None else sample_index(pair.truth[0], points).T
 
 
 def _random_points(pair: Pair, count: int, generator: torch.Generator) -> torch.Tensor:
