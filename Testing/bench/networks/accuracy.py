@@ -36,6 +36,7 @@ REAL = {
     "lung": ("lung-4dct/exhale_t50.nii.gz",),
     "brain": ("brain-infant/Template-Month12-T1w.nii.gz",),
 }
+HU = (-1000.0, 350.0)  # what 0 and 1 stand for in a chest CT: the methods find lungs by their Hounsfield units
 STRENGTHS = (1.0, 2.0, 3.0)
 WORKING_MM = {"lung": 3.0, "brain": 2.2}
 
@@ -65,6 +66,7 @@ class Way:
 
 
 _NETWORK_ONLY = (("coarse_iterations", 0), ("fine_iterations", 0))
+_FEW_FINE = (("coarse_iterations", 12), ("fine_iterations", 4))
 _FEW_STEPS = (("coarse_iterations", 6), ("fine_iterations", 5))
 _MORE_STEPS = (("coarse_iterations", 20), ("fine_iterations", 18))
 _NO_SEARCH = (("search", False), ("levels", 3))
@@ -92,13 +94,14 @@ WAYS: dict[str, tuple[Way, ...]] = {
 def cases(area: str, seeds: int, data: Path | None, motion: float) -> Iterator[tuple[str, Callable[[], Case]]]:
     """Phantoms, then deformed real scans: name, and what makes the case."""
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        yield f"phantom {seed}", partial(_phantom, area, seed, motion)
+        yield f"phantom {seed}", partial(phantom, area, seed, motion)
     for name in REAL[area] if data is not None else ():
         for strength in STRENGTHS:
-            yield f"{Path(name).name.split('.')[0]} x {strength:g}, deformed", partial(_deformed, area, data / name, strength)
+            yield f"{Path(name).name.split('.')[0]} x {strength:g}, deformed", partial(deformed, area, data / name, strength)
 
 
-def _phantom(area: str, seed: int, motion: float) -> Case:
+def phantom(area: str, seed: int, motion: float) -> Case:
+    """A phantom that no training has seen."""
     if area == "lung":
         made = make_phantom("thorax", seed, size=(113, 87, 100), oblique=True, motion_mm=motion)
     else:
@@ -106,7 +109,8 @@ def _phantom(area: str, seed: int, motion: float) -> Case:
     return Case(made.fixed, made.moving, made.transform.displacement(made.fixed.grid), made.fixed_mask.data[0] > 0)
 
 
-def _deformed(area: str, path: Path, strength: float) -> Case:
+def deformed(area: str, path: Path, strength: float) -> Case:
+    """A scan under a random deformation with known truth."""
     whole = canonical(read_image(path))
     mask = lung_mask(whole) if area == "lung" else None
     small = at_spacing(scaled(whole, path.name), WORKING_MM[area])
@@ -117,7 +121,8 @@ def _deformed(area: str, path: Path, strength: float) -> Case:
     pair = streamed_pair(small, FIRST_SEED, round(strength), kind, mask, strength=strength)
     assert pair.truth is not None
     inside = pair.fixed[0, 0] > 0.1 if pair.fixed_mask is None else pair.fixed_mask[0, 0] > 0.5
-    fixed, moving = (Image(x[0], small.grid) for x in (pair.fixed, pair.moving))
+    low, high = HU if area == "lung" else (0.0, 1.0)
+    fixed, moving = (Image(low + (high - low) * x[0], small.grid) for x in (pair.fixed, pair.moving))
     return Case(fixed, moving, world_mm(pair.truth, small.grid), inside)
 
 

@@ -12,7 +12,7 @@ from regsuite.geometry import Grid, Image
 from regsuite.io.weights import Card, save_weights
 from regsuite.methods import registry, trainable
 from regsuite.nets.pair import Pair
-from regsuite.nets.truth import error_mm
+from regsuite.nets.truth import both_errors_mm, error_mm
 from regsuite.progress import Progress
 from regsuite.solvers import foretell
 from regsuite.solvers.training import Task
@@ -98,3 +98,37 @@ def test_weights_of_another_network_are_refused_before_any_work(key: str, tmp_pa
     with pytest.raises(InputError, match=f"expected weights of '{key}', found those of 'another'"):
         registry.get(key).load().register(fixed, moving, config, progress=lambda f, stage, detail: calls.append(f))
     assert not calls
+
+
+class Guess(Shift):
+    """Knows the way from the brighter image to the other, and takes the opposite one when asked from there; or guesses."""
+
+    def __init__(self, mm: tuple[float, float, float], back: float) -> None:
+        super().__init__(mm)
+        self.back = back
+
+    def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
+        sign = 1.0 if float(pair.fixed.mean()) > float(pair.moving.mean()) else self.back
+        return sign * super().displacement(model, pair)
+
+
+@pytest.mark.parametrize(("back", "expected"), [(-1.0, 0.0), (-0.5, 0.5), (1.0, 2.0)])
+def test_disagreement_is_what_the_way_back_misses(back: float, expected: float) -> None:
+    fixed, moving = pair()
+    seen = foretell.on_network_grid(fixed, moving.with_data(0.5 * moving.data), np.eye(4), 8.0)
+    length = float(np.linalg.norm(SHIFT_MM))
+    guess, net = Guess(SHIFT_MM, back), nn.Identity()
+    assert foretell.disagreement_mm(guess.there_and_back(net, seen), seen) == pytest.approx(expected * length, abs=1e-3)
+    sure = foretell.foretold_if_sure(guess, net, seen, 1.0, Progress(), [])
+    assert (sure is None) == (expected > 0.0)
+
+
+def test_the_way_back_must_undo_the_truth() -> None:
+    grid = Grid((8, 8, 8), np.diag([2.0, 2.0, 2.0, 1.0]))
+    there = torch.zeros(1, 3, 8, 8, 8)
+    there[:, 0] = 1.5
+    image = torch.zeros(1, 1, 8, 8, 8)
+    pair = Pair(image, image, grid, truth=there)
+    assert float(both_errors_mm(torch.cat([there, -there]), pair)) == pytest.approx(0.0, abs=1e-6)
+    wrong = 0.5 * ((1.0 + 6.0**2) ** 0.5 - 1.0)  # 3 voxels of 2 mm off, on one of the two ways
+    assert float(both_errors_mm(torch.cat([there, 1.0 * there]), pair)) == pytest.approx(wrong, rel=1e-5)

@@ -45,6 +45,7 @@ class TrainingConfig(Config):
     )
     margin_mm: float = limited(0.0, 0.0, 200.0, "The network sees the box around the fixed mask and this far beyond; 0: everything")
     matches: bool = option(False, "Pairs of a folder: what keypoints of both images match counts as their true motion")
+    pose_mm: float = limited(0.0, 0.0, 10.0, "Heads: how far a pair's poses lie apart, with as many degrees")
     contrast: bool = option(False, "Random contrast from label maps, where there are labels")
     mixed_precision: bool = option(True, "Half precision on GPUs")
     cpu_bfloat16: bool = option(False, "Products in bfloat16 on processors too; faster where they have instructions for it")

@@ -37,6 +37,14 @@ class Pair:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), torch.Tensor)}
         return replace(self, **{name: value.to(device) for name, value in tensors.items()})
 
+    def swapped(self) -> Pair:
+        """The way back, as far as it is known: images and masks."""
+        return Pair(self.moving, self.fixed, self.grid, self.moving_mask, self.fixed_mask)
+
+    def both_ways(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """fixed and moving (2, 1, D, H, W) of the pair and of the way back: a network's two answers in one go."""
+        return torch.cat([self.fixed, self.moving]), torch.cat([self.moving, self.fixed])
+
 
 def world_mm(u: torch.Tensor, grid: Grid) -> torch.Tensor:
     """(1, 3, D, H, W) voxels along (i, j, k) of a lattice that fills the box of `grid` -> (3, D, H, W) mm, RAS components."""

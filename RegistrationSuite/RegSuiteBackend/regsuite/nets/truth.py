@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from regsuite.errors import InputError
-from regsuite.nets.fields import resized
+from regsuite.nets.fields import resized, sample
 from regsuite.nets.pair import Pair, world_mm
 
 _OUTSIDE = 0.1  # ours: say of a voxel outside the mask
@@ -25,3 +25,12 @@ def error_mm(u: torch.Tensor, pair: Pair) -> torch.Tensor:
         return error.mean()
     weight = _OUTSIDE + functional.adaptive_avg_pool3d(pair.fixed_mask, shape)[0, 0]
     return (weight * error).sum() / weight.sum()
+
+
+def both_errors_mm(u: torch.Tensor, pair: Pair) -> torch.Tensor:
+    """Mean of `error_mm` of the answers to `Pair.both_ways`, (2, 3, d, h, w): the way back, looked up where the truth leads, must
+    undo it."""
+    if pair.truth is None:
+        raise InputError("The error of a displacement needs a pair whose true motion is known.")
+    truth = resized(pair.truth, (int(u.shape[2]), int(u.shape[3]), int(u.shape[4])))
+    return 0.5 * (error_mm(u[:1], pair) + error_mm(-sample(u[1:], truth), pair))

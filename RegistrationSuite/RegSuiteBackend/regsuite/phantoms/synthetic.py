@@ -31,16 +31,17 @@ def streamed_pair(
     labels: Image | None = None,
     strength: float = 1.0,
     contrast: float = 0.0,
+    pose_mm: float = 0.0,
 ) -> Pair:
     """Pair `number` of the stream `seed` made from `image` (values 0..1). mask: what slides (breathing); labels go along;
-    strength: factor of the motion; contrast: see `changed`.
+    strength: factor of the motion; contrast: see `changed`; pose_mm: see `growth`.
 
     Raises InputError on an unknown kind.
     """
     check.choice("kind", kind, KINDS)
     rng = np.random.default_rng([seed, number, 17])
     inside = None if mask is None else (mask.data[None] > 0.5).float()
-    u = breathing(image.grid, rng, inside, strength) if kind == "breathing" else growth(image.grid, rng, strength)
+    u = breathing(image.grid, rng, inside, strength) if kind == "breathing" else growth(image.grid, rng, strength, pose_mm)
     moving = image.data[None].float()
     carried = None
     if labels is not None:
@@ -59,13 +60,18 @@ def streamed_pair(
     )
 
 
-def growth(grid: Grid, rng: np.random.Generator, strength: float = 1.0) -> torch.Tensor:
+def growth(grid: Grid, rng: np.random.Generator, strength: float = 1.0, pose_mm: float = 0.0) -> torch.Tensor:
     """(1, 3, D, H, W) voxels: the flow of a smooth random velocity, 2 to 8 mm, over 25 to 45 mm, and a swelling of up to 6 %;
-    `strength` times as much."""
+    `strength` times as much. pose_mm: up to so many mm and degrees along and about every axis more."""
     swelling = rng.uniform(-0.06, 0.06)
     points = grid.world_points() - torch.as_tensor(grid.centre.copy(), dtype=torch.float32)
     velocity = rng.uniform(2.0, 8.0) * smooth_noise(grid, rng, rng.uniform(25.0, 45.0)) + swelling * points.movedim(-1, 0)
-    return flow(voxels(strength * velocity, grid))
+    velocity = strength * velocity
+    if pose_mm > 0.0:
+        turn, shift = np.deg2rad(rng.uniform(-pose_mm, pose_mm, 3)), rng.uniform(-pose_mm, pose_mm, 3)
+        turned = torch.linalg.cross(torch.from_numpy(turn).float().expand_as(points), points)
+        velocity = velocity + (turned + torch.from_numpy(shift).float()).movedim(-1, 0)
+    return flow(voxels(velocity, grid))
 
 
 def breathing(grid: Grid, rng: np.random.Generator, lungs: torch.Tensor | None, strength: float = 1.0) -> torch.Tensor:

@@ -77,17 +77,20 @@ def viewed(pair: Pair, rng: np.random.Generator, margin_mm: float, amount: float
 def on_grid(pair: Pair, grid: Grid) -> Pair:
     """The same pair on another grid."""
 
-    def there(data: torch.Tensor, interpolation: str = "linear") -> torch.Tensor:
-        return resample(Image(data, pair.grid), grid, None, interpolation).data
-
-    masks = [None if m is None else (there(m[0]) > 0.5).float()[None] for m in (pair.fixed_mask, pair.moving_mask)]
-    labels = [None if m is None else there(m, "nearest") for m in (pair.fixed_labels, pair.moving_labels)]
-    truth = None if pair.truth is None else voxels(there(world_mm(pair.truth, pair.grid)), grid)
+    still = torch.zeros_like(pair.fixed)
+    masks = [pair.fixed_mask, pair.moving_mask]
+    truth = None if pair.truth is None else world_mm(pair.truth, pair.grid)[None]
+    given = [pair.fixed, pair.moving, *(still if m is None else m for m in masks), *([] if truth is None else [truth])]
+    there = resample(Image(torch.cat(given, dim=1)[0], pair.grid), grid).data  # once for all: the places are most of the work
+    inside = [None if m is None else (there[n : n + 1] > 0.5).float()[None] for n, m in enumerate(masks, 2)]
+    names = [pair.fixed_labels, pair.moving_labels]
+    labels = [None if m is None else resample(Image(m, pair.grid), grid, None, "nearest").data for m in names]
     points, moves = pair.points, pair.moves
     if points is not None and moves is not None:
         ends = [grid.world_to_index(pair.grid.index_to_world(x.double())) for x in (points, points + moves)]
         points, moves = ends[0].to(points), (ends[1] - ends[0]).to(moves)
     return replace(
-        pair, fixed=there(pair.fixed[0])[None], moving=there(pair.moving[0])[None], grid=grid, fixed_mask=masks[0],
-        moving_mask=masks[1], truth=truth, fixed_labels=labels[0], moving_labels=labels[1], points=points, moves=moves,
+        pair, fixed=there[None, :1], moving=there[None, 1:2], grid=grid, fixed_mask=inside[0], moving_mask=inside[1],
+        truth=None if truth is None else voxels(there[4:], grid), fixed_labels=labels[0], moving_labels=labels[1],
+        points=points, moves=moves,
     )  # fmt: skip

@@ -68,7 +68,7 @@ def open_source(data: str, phantom: str, motion: str, config: TrainingConfig, se
 
 def _phantoms(name: str, motion: str, config: TrainingConfig, seed: int) -> Source:
     def subject(number: int) -> tuple[Pair, Scan]:
-        return _of_phantom(name, number, config.voxels, config.variety if number < _HELD_OUT else 0.0)
+        return _of_phantom(name, number, config.voxels, config.variety if number < _HELD_OUT else 0.0, config.pose_mm)
 
     def train(number: int) -> Pair:
         rng = np.random.default_rng([seed, number, 3])
@@ -84,14 +84,18 @@ def _phantoms(name: str, motion: str, config: TrainingConfig, seed: int) -> Sour
 
 
 @lru_cache(maxsize=32)  # shared: an ablation draws them once
-def _of_phantom(name: str, seed: int, side: int, amount: float) -> tuple[Pair, Scan]:
-    """The phantom's own pair, and its moving image to be deformed. amount: variety of the motion's size."""
+def _of_phantom(name: str, seed: int, side: int, amount: float, pose_mm: float) -> tuple[Pair, Scan]:
+    """The phantom's own pair, and its moving image to be deformed. amount: variety of the motion's size, and of the ages."""
     view = _VIEW_MM[name]
     options: dict[str, object] = {"size": tuple(max(24, round(side * length / max(view))) for length in view)}
+    rng = np.random.default_rng([seed, 41])
     if name == "growth":
-        options["pose_mm"] = 0.0
+        options["pose_mm"] = pose_mm
+        if amount > 0.0:
+            first = 2.0 + amount * float(rng.uniform(-1.5, 4.0))
+            options["ages"] = (first, first + 3.0 + amount * float(rng.uniform(-2.0, 6.0)))
     elif amount > 0.0:
-        options["motion_mm"] = _MOTION_MM + amount * float(np.random.default_rng([seed, 41]).uniform(-8.0, 5.0))
+        options["motion_mm"] = _MOTION_MM + amount * float(rng.uniform(-8.0, 5.0))
     made = make_phantom(name, seed, **options)
     fixed = _working(made.fixed, side)
     grid = fixed.grid
@@ -113,12 +117,13 @@ def _deformed(scan: Scan, seed: int, number: int, motion: str, config: TrainingC
     image = random_contrast(scan.labels, seed, number) if config.contrast and scan.labels is not None else scan.image
     rng, amount = np.random.default_rng([seed, number, 43]), config.variety
     if amount == 0.0:
-        return _viewed(streamed_pair(image, seed, number, motion, scan.mask, scan.labels), rng, config)
+        pair = streamed_pair(image, seed, number, motion, scan.mask, scan.labels, pose_mm=config.pose_mm)
+        return _viewed(pair, rng, config)
     image, mask = variety.other_shape(image, scan.mask, rng, amount)
     if mask is not None and motion == "breathing":
         image, mask = variety.partly_filled(image, mask, rng, amount)
     size = variety.strength(rng, amount)
-    return _viewed(streamed_pair(image, seed, number, motion, mask, None, size, 0.5 * amount), rng, config)
+    return _viewed(streamed_pair(image, seed, number, motion, mask, None, size, 0.5 * amount, config.pose_mm), rng, config)
 
 
 def as_seen(pair: Pair, config: TrainingConfig) -> Pair:

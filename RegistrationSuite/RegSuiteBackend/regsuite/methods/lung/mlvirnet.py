@@ -3,7 +3,8 @@
 1. start: as lung-convex; 2. network: the motion at once, left out where it does not help; 3. refine and 4. unfold: as lung-convex.
 
 Training loss: NGF distance + curvature + difference of the masks, at the level being trained, and the error where the true motion
-is known. Progressive: the coarsest net first, each finer one begins with the weights of the coarser one and leaves those alone.
+is known, all of it there and back. Progressive: the coarsest net first, each finer one begins with the weights of the coarser one
+and leaves those alone.
 
 Reference: Hering, van Ginneken and Heldmann, mlVIRNET: Multilevel Variational Image Registration Network, MICCAI 2019.
 The paper leaves open: weights of curvature and mask, the NGF's edge parameter, optimiser, learning rate, batch; ours are below.
@@ -26,7 +27,7 @@ from regsuite.methods.trainable import TrainingConfig
 from regsuite.nets.fields import resized, sample
 from regsuite.nets.multilevel import MultilevelNet, pooled
 from regsuite.nets.pair import Pair, world_mm
-from regsuite.nets.truth import error_mm
+from regsuite.nets.truth import both_errors_mm
 from regsuite.progress import ProgressCallback
 from regsuite.solvers.training import Task
 from regsuite.transforms import Transform
@@ -39,11 +40,16 @@ MOTION = "breathing"
 class Training(TrainingConfig):
     """Settings of the training. The paper: 160^3 voxels, 75 epochs of 500 pairs in three stages."""
 
-    steps: int = limited(1500, 1, 10_000_000, "Steps of the optimiser, shared out equally among the nets (paper: 37,500)")
+    steps: int = limited(3900, 1, 10_000_000, "Steps of the optimiser, shared out equally among the nets (paper: 37,500)")
     learning_rate: float = limited(2e-3, 1e-7, 1.0, "Learning rate of Adam")
-    voxels: int = limited(48, 16, 512, "Voxels along the longest side of the working grid (paper: 160)")
-    validate_every: int = limited(250, 1, 1_000_000, "Steps between validations and previews")
-    subjects: int = limited(16, 1, 100_000, "Phantoms to train on; each is made once and kept")
+    halve_every: int = limited(2000, 0, 10_000_000, "Steps after which the learning rate is halved; 0 never")
+    voxels: int = limited(40, 16, 512, "Voxels along the longest side of a whole chest (paper: 160)")
+    validate_every: int = limited(650, 1, 1_000_000, "Steps between validations and previews")
+    real_share: float = limited(0.3, 0.0, 1.0, "Share of a phantom's own motion; the rest are random deformations of it")
+    variety: float = limited(
+        0.8, 0.0, 1.0, "How far pairs stray from their images: size of motion, shape, filled lungs, view, contrast; 0: not at all"
+    )
+    margin_mm: float = limited(25.0, 0.0, 200.0, "The network sees the box around the lungs and this far beyond; 0: everything")
     curvature_weight: float = limited(5.0, 0.0, 1e4, "Weight of the curvature (mm^-2) against the NGF distance")
     mask_weight: float = limited(1.0, 0.0, 1e4, "Weight of half the mean squared difference of the masks")
     truth_weight: float = limited(
@@ -60,6 +66,7 @@ class MultilevelTask(Task):
     """Trains the nets one after the other."""
 
     key = "lung-mlvirnet"
+    version = 2  # 2: sees the box around the lungs
 
     def __init__(self, config: Training) -> None:
         self.config = config
@@ -79,20 +86,27 @@ class MultilevelTask(Task):
 
     def loss(self, model: nn.Module, pair: Pair, stage: int) -> tuple[torch.Tensor, dict[str, float]]:
         assert isinstance(model, MultilevelNet)
+        both = model(*pair.both_ways(), stage + 1)[-1].float()
         stride = model.strides[stage]
-        u = model(pair.fixed, pair.moving, stage + 1)[-1].float()
+        ways = [self._unsupervised(u, way, stride) for u, way in zip(both.split(1), (pair, pair.swapped()), strict=True)]
+        parts = {name: 0.5 * (ways[0][name] + ways[1][name]) for name in ways[0]}
+        total = parts["ngf"] + self.config.curvature_weight * parts["curvature"]
+        if "mask" in parts:
+            total = total + self.config.mask_weight * parts["mask"]
+        if pair.truth is not None and self.config.truth_weight > 0.0:
+            parts["error_mm"] = both_errors_mm(both, pair)
+            total = total + self.config.truth_weight * parts["error_mm"]
+        return total, {name: float(value.detach()) for name, value in parts.items()}
+
+    def _unsupervised(self, u: torch.Tensor, pair: Pair, stride: int) -> dict[str, torch.Tensor]:
+        """The paper's loss by its parts."""
         f, m = pooled(pair.fixed, stride), sample(pooled(pair.moving, stride), u)
         grid = pair.grid.resized((int(u.shape[2]), int(u.shape[3]), int(u.shape[4])))
         parts = {"ngf": ngf(f[0], m[0], grid, self.config.edge_per_mm), "curvature": curvature(world_mm(u, grid), grid)}
-        total = parts["ngf"] + self.config.curvature_weight * parts["curvature"]
         if pair.fixed_mask is not None and pair.moving_mask is not None:
             moved = sample(pooled(pair.moving_mask, stride), u)
             parts["mask"] = 0.5 * (pooled(pair.fixed_mask, stride) - moved).square().mean()
-            total = total + self.config.mask_weight * parts["mask"]
-        if pair.truth is not None and self.config.truth_weight > 0.0:
-            parts["error_mm"] = error_mm(u, pair)
-            total = total + self.config.truth_weight * parts["error_mm"]
-        return total, {name: float(value.detach()) for name, value in parts.items()}
+        return parts
 
     def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
         d, h, w = pair.grid.shape
