@@ -92,10 +92,12 @@ def run(
             matrix = linear("none" if bold else config.linear)
         found = None
         if first is not None:
-            with reporter.stage("network", 0.1, 0.2):
+            with reporter.stage("network", 0.1, 0.12 if bold else 0.2):
                 found = first(target, source, matrix, bold, reporter, warnings)
-                if found is None:
+            if found is None:
+                with reporter.stage("start", 0.12, 0.18):
                     matrix = linear("affine")
+                with reporter.stage("network", 0.18, 0.2):
                     found = first(target, source, matrix, False, reporter, warnings)
         with reporter.stage("refine", 0.2 if first else 0.1, 1.0):
             target, source = _cropped(target, config), foreground_box(source, _MARGIN_MM)

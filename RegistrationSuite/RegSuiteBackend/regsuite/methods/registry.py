@@ -48,7 +48,7 @@ _ROWS = (
         module="regsuite.methods.lung.mlvirnet",
         title="Lung CT, network",
         area="lung",
-        summary="Small networks foretell motion, lung-convex refines it; trained on made chests only: little help on real ones.",
+        summary="Small networks foretell motion, lung-convex refines it; trained on made chests only; less exact on real ones.",
         takes=("fixed_mask", "moving_mask", "initial"),
         reference="Hering, van Ginneken and Heldmann, mlVIRNET: Multilevel Variational Image Registration Network, MICCAI 2019",
     ),
