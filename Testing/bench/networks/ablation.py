@@ -29,13 +29,14 @@ from regsuite.pipeline.training_report import validate
 VARIANTS: dict[str, dict[str, dict[str, str]]] = {
     "lung-mlvirnet": {"multi-level": {}, "single level": {"single": "true"}, "multi-level, Xavier": {"carried": "false"}},
     "lung-vxmpp": {
-        "VoxelMorph": {"heatmap": "false", "unsupervised": "true"},
-        "VoxelMorph + heatmap": {"unsupervised": "true"},
-        "VoxelMorph + keypoints": {"heatmap": "false"},
         "VoxelMorph++": {},
+        "VoxelMorph": {"heatmap": "false", "unsupervised": "true"},
+        "VoxelMorph + keypoints": {"heatmap": "false"},
+        "VoxelMorph + heatmap": {"unsupervised": "true"},
     },
 }
 _PHANTOMS, _DEFORMATIONS, _SEED = 8, 4, 2_000_001
+_ASKED = {"lung-vxmpp": {"answered": "512"}}  # points that the field is made from: enough for a grid of this size
 REFINED_ALONE = "refinement alone, three levels"
 _SHOWN = {
     "tre_before_mm": "before mm",
@@ -74,7 +75,7 @@ def rows(out: Path, method: str, settings: dict[str, str], pairs: dict[str, tupl
         run = folder_of(out, name)
         if not (run / CARD).is_file():
             continue
-        task = trainable.load(method).task(training_config(method, {**settings, **own}))
+        task = trainable.load(method).task(training_config(method, {**settings, **own, **_ASKED.get(method, {})}))
         model = task.build()
         fill(model, load_weights(run / WEIGHTS, task.key, task.version)[0], str(run))
         for kind, held in pairs.items():

@@ -81,6 +81,11 @@ WAYS: dict[str, tuple[Way, ...]] = {
         Way("lung-mlvirnet", "Default", _FEW_STEPS),
         Way("lung-mlvirnet"),
         Way("lung-mlvirnet", "Default", _MORE_STEPS),
+        Way("lung-vxmpp", "Default", _NETWORK_ONLY),
+        Way("lung-vxmpp", "Default", _FEW_STEPS),
+        Way("lung-vxmpp"),
+        Way("lung-keypoints"),
+        Way("lung-keypoints", "Default", _FEW_STEPS),
     ),
     "brain": (
         Way("brain-svf"),

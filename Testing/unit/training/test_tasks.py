@@ -10,7 +10,8 @@ from regsuite.methods import trainable
 from regsuite.methods.lung import vxmpp
 from regsuite.nets.pair import Pair
 from regsuite.phantoms.synthetic import streamed_pair
-from regsuite.solvers.training import LoopSettings, Trainer
+from regsuite.solvers.training import LoopSettings, Task, Trainer
+from torch import nn
 
 from Testing.unit.training import scans
 
@@ -51,3 +52,27 @@ def test_the_ablations_of_the_heatmap_run(changes: dict[str, bool]) -> None:
     trainer = Trainer(task, LoopSettings(1, 1e-3), lambda n: pair())
     values = trainer.step()
     assert set(values) == ({"loss", "mind", "roughness"} if changes.get("unsupervised") else {"loss", "error_voxels"})
+
+
+class Fragile(Task):
+    """Its gradients are no numbers in half precision."""
+
+    key = "fragile"
+
+    def build(self) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def loss(self, model: nn.Module, pair: Pair, stage: int) -> tuple[torch.Tensor, dict[str, float]]:
+        value = model(torch.ones(1, 1)).float().square().sum()
+        return (value + 0.0 * (value - value.detach()).sqrt() if torch.is_autocast_enabled("cpu") else value), {}
+
+    def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def test_a_step_that_bfloat16_spoils_is_taken_in_full_precision() -> None:
+    trainers = [Trainer(Fragile(), LoopSettings(1, 1e-2, cpu_bfloat16=half), lambda n: pair()) for half in (True, False)]
+    losses = [trainer.step()["loss"] for trainer in trainers]
+    assert losses[0] == losses[1]
+    half, full = (dict(trainer.model.named_parameters()) for trainer in trainers)
+    assert all(torch.equal(half[name], full[name]) and bool(torch.isfinite(full[name]).all()) for name in full)

@@ -110,24 +110,13 @@ class Trainer:
         number, settings = self.done, self.settings
         stage = self.stage_of(number)
         optimiser = self._enter(stage)
-        torch.manual_seed((settings.seed * 1_000_003 + number * self.world + self.rank) % 2**63)
         halvings = number // settings.halve_every if settings.halve_every else 0
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * 0.5**halvings
         self.model.train()
-        optimiser.zero_grad(set_to_none=True)
-        total: dict[str, float] = {}
-        for part in range(settings.accumulate):
-            index = (number * settings.accumulate + part) * self.world + self.rank
-            pair = self.stream(index).to(self.device)
-            with torch.autocast(self.device.type, dtype=self._half, enabled=self._mixed):
-                loss, parts = self.task.loss(self.model, pair, stage)
-            if not bool(torch.isfinite(loss.detach())):
-                raise RegSuiteError(f"The loss of step {number} is not a finite number; lower the learning rate.")
-            self._scaler.scale(loss / settings.accumulate).backward()
-            for name, value in {"loss": float(loss.detach()), **parts}.items():
-                total[name] = total.get(name, 0.0) + value / settings.accumulate
-        self._scaler.unscale_(optimiser)
+        total = self._gradients(stage, optimiser, self._mixed)
+        if self._mixed and self.device.type == "cpu" and not self._finite(stage):
+            total = self._gradients(stage, optimiser, False)  # bfloat16 has no gradient scaler to skip such a step
         self._share_gradients(stage)
         if settings.clip_norm > 0.0:
             nn.utils.clip_grad_norm_(self.task.trainable(self.model, stage), settings.clip_norm)
@@ -135,6 +124,28 @@ class Trainer:
         self._scaler.update()
         self.done = number + 1
         return total
+
+    def _gradients(self, stage: int, optimiser: torch.optim.Optimizer, mixed: bool) -> dict[str, float]:
+        """The gradients of this step and the mean loss with its parts; the same random numbers whenever it is called."""
+        number, settings = self.done, self.settings
+        torch.manual_seed((settings.seed * 1_000_003 + number * self.world + self.rank) % 2**63)
+        optimiser.zero_grad(set_to_none=True)
+        total: dict[str, float] = {}
+        for part in range(settings.accumulate):
+            index = (number * settings.accumulate + part) * self.world + self.rank
+            pair = self.stream(index).to(self.device)
+            with torch.autocast(self.device.type, dtype=self._half, enabled=mixed):
+                loss, parts = self.task.loss(self.model, pair, stage)
+            if not bool(torch.isfinite(loss.detach())):
+                raise RegSuiteError(f"The loss of step {number} is not a finite number; lower the learning rate.")
+            self._scaler.scale(loss / settings.accumulate).backward()
+            for name, value in {"loss": float(loss.detach()), **parts}.items():
+                total[name] = total.get(name, 0.0) + value / settings.accumulate
+        self._scaler.unscale_(optimiser)
+        return total
+
+    def _finite(self, stage: int) -> bool:
+        return all(bool(torch.isfinite(p.grad).all()) for p in self.task.trainable(self.model, stage) if p.grad is not None)
 
     def _enter(self, stage: int) -> torch.optim.Optimizer:
         if self._optimiser is None or stage != self._stage:
