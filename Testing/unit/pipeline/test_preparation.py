@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from regsuite.errors import InputError
-from regsuite.geometry import Image
+from regsuite.geometry import Grid, Image
 from regsuite.ops.sampling import resample
 from regsuite.phantoms import Phantom, make_phantom
 from regsuite.phantoms.base import TimePoint
-from regsuite.pipeline.preparation import correct_bias, find_brain, match_brightness
+from regsuite.pipeline.preparation import correct_bias, find_brain, match_brightness, without_slopes
 from regsuite.progress import Progress
 from regsuite.solvers.intake import scaled
 from regsuite.solvers.prealign import prealign
@@ -55,6 +55,18 @@ def test_brightness_comes_to_one_scale(scan: TimePoint) -> None:
     for before, after in ((scan.image, first), (other, second)):  # by a straight line, which bends no edge
         slope, shift = np.polyfit(before.data[inside].double().numpy(), after.data[inside].double().numpy(), 1)
         assert slope > 0 and torch.allclose(after.data, slope * before.data + shift, atol=1e-4)
+
+
+def test_slopes_go_and_edges_stay() -> None:
+    grid = Grid((60, 50, 70), np.diag([2.0, 3.0, 2.5, 1.0]))
+    x, y, z = grid.world_points(torch.float32).unbind(-1)
+    slope, edge = 0.004 * x - 0.002 * y + 0.003 * z, (x > 70.0).float()
+    flat, both, step = (without_slopes(Image(data[None], grid)).data[0] for data in (slope, slope + edge, edge))
+    inner = (slice(20, -20), slice(18, -18), slice(24, -24))
+    assert float(slope[inner].std()) > 0.04 and float(flat[inner].abs().max()) < 2e-3
+    assert torch.allclose(both, flat + step, atol=1e-5)
+    jump = step[inner][..., 1:] - step[inner][..., :-1]
+    assert float(jump.max()) > 0.85 and bool((jump[..., jump.amax(dim=(0, 1)) < 0.5] < 0).all())  # nearly as high, in its place
 
 
 def test_doubts_about_a_mask_name_the_scan(scan: TimePoint) -> None:

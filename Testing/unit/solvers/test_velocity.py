@@ -10,6 +10,7 @@ from regsuite.methods.brain.svf import BrainSvfConfig, register
 from regsuite.ops.derivatives import jacobian_determinant
 from regsuite.ops.filters import gaussian_smooth
 from regsuite.ops.sampling import resample
+from regsuite.phantoms import make_phantom
 from regsuite.solvers.frame import make_level
 from regsuite.solvers.velocity import SymmetricCorrelation, flow, to_velocity_transform
 from regsuite.transforms import StationaryVelocityField
@@ -80,3 +81,27 @@ def test_exchanging_the_images_inverts_the_map() -> None:
     error = (there.map_points(points) - truth.map_points(points)).norm(dim=1)
     assert float(error.mean()) < 0.3
     assert float((back.map_points(there.map_points(points)) - points).norm(dim=1).max()) < 0.1
+
+
+def test_momentum_carries_smooth_motion_further_in_as_many_steps() -> None:
+    grid = Grid((36, 40, 44), np.diag([1.5, 1.5, 1.5, 1.0]))
+    moving = texture(8, grid, 4.0)
+    truth = StationaryVelocityField(velocity(9, grid.shape, 3.0, 9.0), grid)
+    fixed = resample(moving, grid, truth)
+    points = grid.world_points(torch.float64)[8:-8, 8:-8, 8:-8].reshape(-1, 3)
+    errors = []
+    for momentum in (0.0, 0.75):
+        config = BrainSvfConfig(finest_mm=1.5, levels=1, fine_iterations=6, momentum=momentum, linear="none", brain_box=False)
+        found = register(fixed, moving, config).transform
+        errors.append(float((found.map_points(points) - truth.map_points(points)).norm(dim=1).mean()))
+    assert errors[1] < 0.8 * errors[0] < 0.3, errors
+
+
+def test_brightening_white_matter_does_not_carry_the_map_away() -> None:
+    made = make_phantom("growth", 2_000_001, size=(60, 70, 60), ages=(1.0, 6.0), oblique=True, pose_mm=0.0)
+    inside = made.fixed_mask.data[0] > 0
+    points = made.fixed.grid.index_to_world(inside.nonzero().flip(1)[::20].double())
+    true = made.transform.map_points(points)
+    result = register(made.fixed, made.moving, BrainSvfConfig(linear="none"))
+    error = (result.transform.map_points(points) - true).norm(dim=1)
+    assert float(error.mean()) < 0.68 * float((true - points).norm(dim=1).mean())

@@ -28,6 +28,9 @@ from regsuite.transforms import AffineTransform, Transform
 
 _MARGIN_MM = 10.0  # ours: kept around what the image shows
 _BRAIN_MARGIN_MM = 12.0  # ours: kept around the brain
+# Ours: on coarse levels every stretch costs. Where brightness changes with age, windows of 2 to 4 cm take its slope for a
+# stretch; were a steady one free there, the map would drift by millimetres and the finest level not bring it back.
+_COARSE_AFFINITY = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,12 @@ class SymmetricConfig(Config):
         4.0, 0.1, 100.0, "A large brain is worked on at a resolution that leaves about this many million voxels"
     )
     levels: int = limited(3, 1, 6, "Resolution levels, each twice as coarse as the next")
-    coarse_iterations: int = limited(12, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
-    fine_iterations: int = limited(14, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
+    coarse_iterations: int = limited(8, 0, 200, "Largest number of Gauss-Newton steps on the coarser levels")
+    fine_iterations: int = limited(8, 0, 200, "Largest number of Gauss-Newton steps on the finest level")
     smoothness: float = limited(1.0, 0.001, 100.0, "Weight of smoothness against similarity", advanced=False)
     steep_gradient: float = limited(0.15, 0.01, 10.0, "Change of velocity (mm per mm) beyond which smoothness yields")
+    affinity: float = limited(0.97, 0.0, 1.0, "Share of a steady stretch that costs nothing on the finest level")
+    momentum: float = limited(0.75, 0.0, 0.9, "Share of each move that goes on into the next step, on the finest level")
     lattice_voxels: float = limited(2.0, 1.0, 4.0, "Distance of the velocity's nodes on the finest level, in voxels")
     window_voxels: int = limited(2, 1, 6, "Radius of the correlation window")
     noise: float = limited(0.02, 0.001, 0.5, "Contrast below which a window counts as noise, in shares of the intensity range")
@@ -178,6 +183,8 @@ def _refine(
             smoothness=config.smoothness * min(1.0, 2.0 * finest / lattice_mm),
             robust_gradient=config.steep_gradient,
             noise=config.noise,
+            affinity=config.affinity if last else _COARSE_AFFINITY,
+            momentum=config.momentum if last else 0.0,
         )
         similarity = SymmetricCorrelation(level, config.window_voxels, config.noise, config.contrast == "any")
         with reporter.part(cost[number] / cost[-1], cost[number + 1] / cost[-1]):

@@ -24,7 +24,7 @@ from regsuite.ops.sampling import resample, sample_world
 from regsuite.pipeline.bids import check_names
 from regsuite.pipeline.inputs import check_image, match_mask
 from regsuite.pipeline.playback import write_frames
-from regsuite.pipeline.preparation import correct_bias, find_brain, match_brightness
+from regsuite.pipeline.preparation import correct_bias, find_brain, match_brightness, without_slopes
 from regsuite.pipeline.report import INTENDED_USE, clean, geometry, versions
 from regsuite.pipeline.request import from_mapping
 from regsuite.progress import Progress, ProgressCallback
@@ -184,7 +184,7 @@ def grow(request: LongitudinalRequest, scans: list[Image], masks: list[Image | N
         grid = _around_brain(grid, brains, starts)
         weights = [_with_rim(brain) for brain in brains]
         with stages.stage("Registering", 0.35, 0.85):
-            group = register_group(ready, starts, weights, grid, settings, stages)
+            group = register_group([without_slopes(image) for image in ready], starts, weights, grid, settings, stages)
         warnings += _strangers(names, group.agreement)
     moved = [resample(image, grid, t, fill=0.0).data for image, t in zip(ready, group.transforms, strict=True)]
     inside = [

@@ -20,6 +20,8 @@ class RefineSettings:
 
     reach: nodes over which A is averaged. Thick slices tell little about the motion across them: its A follows a wider
     neighbourhood, up to `widest_reach` nodes from about three times the finest spacing on (ours).
+    affinity: share of A that is free; below 1 a steady stretch costs a little. momentum: share of the last move that goes on before
+    the next step is taken (Nesterov): A follows from step to step only, so that smooth motion would take many; 0 for none.
     Stops when the mean step falls below tolerance_mm, or twice in a row the energy falls by less than `tolerance` of itself.
     """
 
@@ -35,6 +37,7 @@ class RefineSettings:
     tolerance_mm: float = 0.01
     tolerance: float = 5e-5
     max_step_voxels: float = 1.0
+    momentum: float = 0.0
 
     def reaches(self, spacing: tuple[float, float, float]) -> tuple[float, float, float]:
         """Nodes for the displacement along (i, j, k), voxels `spacing` mm apart along (D, H, W)."""
@@ -140,7 +143,9 @@ def refine(
     limit = settings.max_step_voxels * min(level.spacing)
     reach = settings.reaches(level.spacing)
     previous, stalled = math.inf, 0
+    before = u
     for iteration in range(settings.iterations):
+        u, before = u + settings.momentum * (u - before), u
         energy, force, matrix = similarity.linearise(u)
         smooth = Smoothness(u, level.lattice_spacing, settings.smoothness, settings.robust_gradient, settings.affinity, reach)
         delta = solve(matrix, force - smooth.pull, smooth, settings.cg_iterations)

@@ -27,7 +27,7 @@ class BrainSvfConfig(_symmetric.SymmetricConfig):
 PRESETS: dict[str, BrainSvfConfig] = {
     "Default": BrainSvfConfig(),
     "Preview": BrainSvfConfig(finest_mm=2.5, coarse_iterations=10, fine_iterations=6),
-    "Best": BrainSvfConfig(finest_mm=0.8, most_megavoxels=8.0, levels=4, coarse_iterations=30, fine_iterations=20),
+    "Best": BrainSvfConfig(finest_mm=0.8, most_megavoxels=8.0, levels=4, coarse_iterations=16, fine_iterations=12),
 }
 
 
