@@ -66,26 +66,19 @@ class Way:
 
 
 _NETWORK_ONLY = (("coarse_iterations", 0), ("fine_iterations", 0))
-_FEW_FINE = (("coarse_iterations", 12), ("fine_iterations", 4))
-_FEW_STEPS = (("coarse_iterations", 6), ("fine_iterations", 5))
-_MORE_STEPS = (("coarse_iterations", 20), ("fine_iterations", 18))
-_NO_SEARCH = (("search", False), ("levels", 3))
+_HALF = (("coarse_iterations", 12), ("fine_iterations", 6))
+_MORE_STEPS = (("coarse_iterations", 18), ("fine_iterations", 18))
 _FEW_LEVELS = (("levels", 2), ("coarse_iterations", 8), ("fine_iterations", 6))
 WAYS: dict[str, tuple[Way, ...]] = {
     "lung": (
         Way("lung-convex"),
-        Way("lung-convex", "Default", _FEW_STEPS),
-        Way("lung-convex", "Default", _NO_SEARCH),
-        Way("lung-convex", "Default", (*_NO_SEARCH, *_FEW_STEPS)),
+        Way("lung-convex", "Default", (("levels", 1),)),
+        Way("lung-convex", "Default", (("search", False), ("levels", 3))),
+        Way("lung-convex", "Default", (("search", False), ("levels", 1))),
         Way("lung-mlvirnet", "Default", _NETWORK_ONLY),
-        Way("lung-mlvirnet", "Default", _FEW_STEPS),
+        Way("lung-mlvirnet", "Default", _HALF),
         Way("lung-mlvirnet"),
         Way("lung-mlvirnet", "Default", _MORE_STEPS),
-        Way("lung-vxmpp", "Default", _NETWORK_ONLY),
-        Way("lung-vxmpp", "Default", _FEW_STEPS),
-        Way("lung-vxmpp"),
-        Way("lung-keypoints"),
-        Way("lung-keypoints", "Default", _FEW_STEPS),
     ),
     "brain": (
         Way("brain-svf"),

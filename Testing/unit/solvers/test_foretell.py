@@ -100,29 +100,6 @@ def test_weights_of_another_network_are_refused_before_any_work(key: str, tmp_pa
     assert not calls
 
 
-class Guess(Shift):
-    """Knows the way from the brighter image to the other, and takes the opposite one when asked from there; or guesses."""
-
-    def __init__(self, mm: tuple[float, float, float], back: float) -> None:
-        super().__init__(mm)
-        self.back = back
-
-    def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
-        sign = 1.0 if float(pair.fixed.mean()) > float(pair.moving.mean()) else self.back
-        return sign * super().displacement(model, pair)
-
-
-@pytest.mark.parametrize(("back", "expected"), [(-1.0, 0.0), (-0.5, 0.5), (1.0, 2.0)])
-def test_disagreement_is_what_the_way_back_misses(back: float, expected: float) -> None:
-    fixed, moving = pair()
-    seen = foretell.on_network_grid(fixed, moving.with_data(0.5 * moving.data), np.eye(4), 8.0)
-    length = float(np.linalg.norm(SHIFT_MM))
-    guess, net = Guess(SHIFT_MM, back), nn.Identity()
-    assert foretell.disagreement_mm(guess.there_and_back(net, seen), seen) == pytest.approx(expected * length, abs=1e-3)
-    sure = foretell.foretold_if_sure(guess, net, seen, 1.0, Progress(), [])
-    assert (sure is None) == (expected > 0.0)
-
-
 def test_the_way_back_must_undo_the_truth() -> None:
     grid = Grid((8, 8, 8), np.diag([2.0, 2.0, 2.0, 1.0]))
     there = torch.zeros(1, 3, 8, 8, 8)

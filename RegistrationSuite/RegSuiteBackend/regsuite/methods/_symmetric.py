@@ -64,9 +64,8 @@ class SymmetricConfig(Config):
     )
 
 
-First = Callable[[Image, Image, np.ndarray, bool, Progress, list[str]], Image | None]
-"""first(fixed, moving, start, may_decline, progress, warnings) -> velocity, three channels in mm along the axes of fixed, on any
-grid; None, where it may, when it does not trust its answer from this start."""
+First = Callable[[Image, Image, np.ndarray, Progress, list[str]], Image]
+"""first(fixed, moving, start, progress, warnings) -> velocity, three channels in mm along the axes of fixed, on any grid."""
 
 
 def run(
@@ -89,21 +88,11 @@ def run(
         with reporter.stage("start", 0.0, 0.1):
             target, source = canonical(scaled(images[0], "fixed").to(where)), scaled(images[1], "moving").to(where)
             given = _masks(*masks, where)
-
-            def linear(kind: str) -> np.ndarray:
-                return _linear_start(target, source, given[0], initial, kind, config, warnings, seed, reporter)
-
-            bold = config.linear == "network"
-            matrix = linear("none" if bold else config.linear)
+            matrix = _linear_start(target, source, given[0], initial, config, warnings, seed, reporter)
         found = None
         if first is not None:
-            with reporter.stage("network", 0.1, 0.12 if bold else 0.2):
-                found = first(target, source, matrix, bold, reporter, warnings)
-            if found is None:
-                with reporter.stage("start", 0.12, 0.18):
-                    matrix = linear("affine")
-                with reporter.stage("network", 0.18, 0.2):
-                    found = first(target, source, matrix, False, reporter, warnings)
+            with reporter.stage("network", 0.1, 0.2):
+                found = first(target, source, matrix, reporter, warnings)
         with reporter.stage("refine", 0.2 if first else 0.1, 1.0):
             target, source = _cropped(target, config), foreground_box(source, _MARGIN_MM)
             weights = [None if m is None else on_grid_of(m, i) for m, i in zip(given, (target, source), strict=True)]
@@ -127,7 +116,6 @@ def _linear_start(
     moving: Image,
     fixed_mask: Image | None,
     initial: Transform | None,
-    kind: str,
     config: SymmetricConfig,
     warnings: list[str],
     seed: int,
@@ -139,7 +127,7 @@ def _linear_start(
         return np.array(initial.matrix)
     metric = "mi" if config.contrast == "any" else "ncc"
     matrix, said = prealign(
-        fixed, moving, kind, reporter, metric=metric, fixed_mask=fixed_mask, policy=config.start, seed=seed
+        fixed, moving, config.linear, reporter, metric=metric, fixed_mask=fixed_mask, policy=config.start, seed=seed
     )
     warnings.extend(said)
     return matrix

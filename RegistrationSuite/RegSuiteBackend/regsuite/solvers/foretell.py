@@ -8,8 +8,8 @@ from torch import nn
 
 from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
-from regsuite.nets.fields import composed, sample
-from regsuite.nets.pair import Pair, world_mm
+from regsuite.nets.fields import sample
+from regsuite.nets.pair import Pair
 from regsuite.ops.mind import mind_ssc
 from regsuite.ops.pyramid import at_spacing
 from regsuite.ops.sampling import resample
@@ -19,7 +19,6 @@ from regsuite.transforms import AffineTransform
 
 NO_HELP = "The network's motion did not bring these images closer together and was left out."
 _LEAST_SIDE = 8
-_SHOWN = 0.05  # below it a voxel shows air
 _MOST_SIDE = 320  # a larger box is looked at more coarsely; bounds memory
 
 
@@ -51,32 +50,10 @@ def helpful(pair: Pair, u: torch.Tensor) -> bool:
     return after < before
 
 
-def disagreement_mm(both: torch.Tensor, pair: Pair) -> float:
-    """Mean distance (mm) between the fixed voxels that show anything and where the ways there and back, (2, 3, D, H, W) voxels,
-    take them. Large where a network does not know what it sees."""
-    missed = world_mm(composed(both[1:], both[:1]), pair.grid).norm(dim=0)
-    shown = pair.fixed[0, 0] > _SHOWN
-    return float(missed[shown].mean()) if bool(shown.any()) else float(missed.mean())
-
-
 def foretold(task: Task, model: nn.Module, pair: Pair, progress: Progress, warnings: list[str]) -> Image:
     """The displacement, three channels in mm along the axes of the pair's grid; zero, with a warning, where it is no help."""
     progress.step(0.2, "network")
-    return _where_helpful(task.displacement(model, pair), pair, progress, warnings)
-
-
-def foretold_if_sure(
-    task: Task, model: nn.Module, pair: Pair, trusted_mm: float, progress: Progress, warnings: list[str]
-) -> Image | None:
-    """The same; None where the network's ways there and back disagree by more than `trusted_mm`."""
-    progress.step(0.2, "network")
-    both = task.there_and_back(model, pair)
-    if disagreement_mm(both, pair) > trusted_mm:
-        return None
-    return _where_helpful(both[:1], pair, progress, warnings)
-
-
-def _where_helpful(u: torch.Tensor, pair: Pair, progress: Progress, warnings: list[str]) -> Image:
+    u = task.displacement(model, pair)
     progress.step(0.8, "does it help?")
     if not helpful(pair, u):
         warnings.append(NO_HELP)

@@ -42,10 +42,6 @@ class Task(ABC):
     def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
         """(1, 3, D, H, W) voxels on the pair's grid: the answer of the network as it is now."""
 
-    def there_and_back(self, model: nn.Module, pair: Pair) -> torch.Tensor:
-        """(2, 3, D, H, W) voxels: the answers to the pair and to the pair swapped."""
-        return torch.cat([self.displacement(model, way) for way in (pair, pair.swapped())])
-
     def measure(self, model: nn.Module, pair: Pair) -> dict[str, float] | None:
         """Own figures of a held-out pair for a network that answers no displacement; None: the displacement is measured."""
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -37,13 +38,15 @@ def run(
     config: NetworkConfig,
     *,
     asked: dict[str, Any] | None = None,
+    coarsest_mm: float | None = None,
     initial: Transform | None,
     device: str,
     seed: int,
     progress: ProgressCallback | None,
 ) -> Result:
     """Start, network, refinement, unfolding. key_module: name of the module with `Training` and `task`; asked: settings of the
-    training that only say how the network is asked, and what they are now.
+    training that only say how the network is asked, and what they are now; coarsest_mm: where the network helps inside found lungs,
+    the refinement begins at about this resolution (one level coarser inside them), whatever `levels` says.
 
     The network's motion is left out, with a warning, where it does not make the images more alike.
     """
@@ -59,6 +62,8 @@ def run(
         found = foretell.foretold(
             task, model, foretell.on_network_grid(part, pair.moving, pair.start, spacing_mm, region), reporter, warnings
         )
+        if coarsest_mm is not None and pair.region is not None and foretell.NO_HELP not in warnings:
+            pair.most_levels = max(1, 1 + round(math.log2(coarsest_mm / pair.finest(config))))
         return found.data if part is pair.fixed else foretell.widened(found, pair.fixed.grid)
 
     return _sliding.run(

@@ -76,6 +76,7 @@ class LungPair:
     moving_weight: Image | None
     device: torch.device
     start: np.ndarray
+    most_levels: int | None = None  # what the first displacement leaves to do; None: all of them
 
     def finest(self, config: SlidingConfig) -> float:
         """mm of the finest level."""
@@ -176,7 +177,8 @@ def _refine(
     cropped after they were sampled, so that an image on itself stays exactly still.
     """
     finest = pair.finest(config)
-    plan = [finest * 2**n for n in reversed(range(config.levels + within))]
+    levels = config.levels if pair.most_levels is None else min(config.levels, pair.most_levels)
+    plan = [finest * 2**n for n in reversed(range(levels + within))]
     cost = np.cumsum([0.0] + [(1.0 / h) ** 3 for h in plan])
     share = span[0] + (span[1] - span[0]) * cost / cost[-1]
     softness, box = config.sliding_smoothness if within else 1.0, pair.fixed.grid

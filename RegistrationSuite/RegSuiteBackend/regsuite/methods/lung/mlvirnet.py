@@ -1,6 +1,7 @@
 """lung-mlvirnet: three U-Nets, coarse to fine, for breathing lungs; then the refinement of lung-convex.
 
-1. start: as lung-convex; 2. network: the motion at once, left out where it does not help; 3. refine and 4. unfold: as lung-convex.
+1. start: as lung-convex; 2. network: the motion at once, left out where it does not help; 3. refine: as lung-convex,
+but where the network helped from about 3 mm on (6 mm inside the lungs); 4. unfold: as lung-convex.
 
 Training loss: NGF distance + curvature + difference of the masks, at the level being trained, and the error where the true motion
 is known, all of it there and back. Progressive: the coarsest net first, each finer one begins with the weights of the coarser one
@@ -34,6 +35,7 @@ from regsuite.transforms import Transform
 
 PHANTOM = "thorax"
 MOTION = "breathing"
+_COARSEST_MM = 3.0  # ours: coarser levels only undo what the network has found; without it they are needed
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def register(
     Raises InputError for unusable input and unfit weights, Cancelled when `progress` returns False.
     """
     return _network.run(
-        __name__, (fixed, moving), (fixed_mask, moving_mask), config or PRESETS["Default"],
+        __name__, (fixed, moving), (fixed_mask, moving_mask), config or PRESETS["Default"], coarsest_mm=_COARSEST_MM,
         initial=initial, device=device, seed=seed, progress=progress,
     )  # fmt: skip
 

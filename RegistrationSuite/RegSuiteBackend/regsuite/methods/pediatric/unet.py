@@ -1,11 +1,9 @@
 """pediatric-unet: a small U-Net for two scans of one child, then the finer levels of brain-svf.
 
-1. start: left to the network where its answers there and back agree, else as brain-svf; 2. network: pose and growth at once, left
-out where it does not help, taken as a velocity (to first order); 3. refine: symmetric LNCC as in brain-svf, which makes the map one
-to one.
+1. start: as brain-svf; 2. network: the growth at once, left out where it does not help, taken as a velocity (to first order);
+3. refine: symmetric LNCC as in brain-svf, which makes the map one to one.
 
-Training loss: 1 - local correlation + mean squared gradient of the displacement + the error where the true motion is known,
-all of it there and back.
+Training loss: 1 - local correlation + mean squared gradient of the displacement + the error where the true motion is known.
 
 Reference: Dimitrijevic, Noblet and De Leener, Deep Learning-Based Longitudinal Intra-subject Registration of Pediatric Brain MR
 Images, WBIR 2022: channels 8, 16, 32, window of 9 voxels, both weights 1, Adam 1e-4, batch 2.
@@ -29,12 +27,11 @@ from regsuite.methods.api import Result, limited, option
 from regsuite.methods.trainable import TrainingConfig, trained
 from regsuite.nets.fields import sample
 from regsuite.nets.pair import Pair, world_mm
-from regsuite.nets.truth import both_errors_mm
+from regsuite.nets.truth import both_errors_mm, error_mm
 from regsuite.nets.unet import FieldUNet
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers import foretell
 from regsuite.solvers.device import choose_device
-from regsuite.solvers.prealign import KINDS
 from regsuite.solvers.training import Task
 from regsuite.transforms import Transform
 
@@ -43,7 +40,6 @@ MOTION = "growth"
 _VIEW_MM = (
     204.0  # longest side of the growth phantom: with the card's number of voxels, the voxel size that the network has learned
 )
-_TRUSTED_MM = 1.5  # ours: how far there and back may miss, on average
 
 
 @dataclass(frozen=True)
@@ -52,18 +48,13 @@ class Training(TrainingConfig):
 
     learning_rate: float = limited(1e-3, 1e-7, 1.0, "Learning rate of Adam (paper: 1e-4)")
     accumulate: int = limited(1, 1, 1000, "Pairs whose gradients make one step (paper: 2)")
-    steps: int = limited(2000, 1, 10_000_000, "Steps of the optimiser")
-    halve_every: int = limited(700, 0, 10_000_000, "Steps after which the learning rate is halved; 0 never")
-    voxels: int = limited(32, 16, 512, "Voxels along the longest side of the working grid (paper: 153)")
-    real_share: float = limited(0.3, 0.0, 1.0, "Share of a phantom's own growth; the rest are random deformations of it")
-    variety: float = limited(
-        0.7, 0.0, 1.0, "How far pairs stray from their images: size of growth, ages, shape, voxels, contrast; 0: not at all"
-    )
-    pose_mm: float = limited(5.0, 0.0, 10.0, "How far a pair's poses lie apart, with as many degrees: the net finds those too")
+    steps: int = limited(200, 1, 10_000_000, "Steps of the optimiser")
+    voxels: int = limited(48, 16, 512, "Voxels along the longest side of the working grid (paper: 153)")
     truth_weight: float = limited(0.3, 0.0, 1e4, "Weight of the mean error (mm) where the true motion is known (paper: 0)")
     gradient_weight: float = limited(1.0, 0.0, 1e4, "Weight of the displacement's squared gradient (paper: 1)")
     window_voxels: int = limited(9, 3, 21, "Side of the correlation window, odd (paper: 9)")
     width: int = limited(8, 2, 64, "Channels at the finest resolution (paper: 8)")
+    both_ways: bool = option(False, "Every pair is learned there and back")
 
 
 class UNetTask(Task):
@@ -78,23 +69,21 @@ class UNetTask(Task):
         return FieldUNet(self.config.width)
 
     def loss(self, model: nn.Module, pair: Pair, stage: int) -> tuple[torch.Tensor, dict[str, float]]:
-        both = self.there_and_back(model, pair)
-        ways = list(zip(both.split(1), (pair, pair.swapped()), strict=True))
+        both = self.config.both_ways
+        u = model(torch.cat(pair.both_ways() if both else (pair.fixed, pair.moving), dim=1)).float()
+        ways = list(zip(u.split(1), (pair, pair.swapped()), strict=False))  # one or two
         window = self.config.window_voxels | 1
-        local = torch.stack([lncc(way.fixed[0], sample(way.moving, u)[0], window) for u, way in ways]).mean()
-        gradient = torch.stack([diffusion(world_mm(u, pair.grid), pair.grid) for u, _ in ways]).mean()
+        local = torch.stack([lncc(way.fixed[0], sample(way.moving, part)[0], window) for part, way in ways]).mean()
+        gradient = torch.stack([diffusion(world_mm(part, pair.grid), pair.grid) for part, _ in ways]).mean()
         total = local + self.config.gradient_weight * gradient
         parts = {"lncc": float(local.detach()), "gradient": float(gradient.detach())}
         if pair.truth is not None and self.config.truth_weight > 0.0:
-            error = both_errors_mm(both, pair)
+            error = both_errors_mm(u, pair) if both else error_mm(u, pair)
             total, parts["error_mm"] = total + self.config.truth_weight * error, float(error.detach())
         return total, parts
 
     def displacement(self, model: nn.Module, pair: Pair) -> torch.Tensor:
         return model(torch.cat([pair.fixed, pair.moving], dim=1)).float()
-
-    def there_and_back(self, model: nn.Module, pair: Pair) -> torch.Tensor:
-        return model(torch.cat(pair.both_ways(), dim=1)).float()
 
 
 def task(config: Training) -> Task:
@@ -106,13 +95,6 @@ def task(config: Training) -> Task:
 class PediatricUnetConfig(_symmetric.SymmetricConfig):
     """Settings of pediatric-unet. The defaults are ours."""
 
-    linear: str = option(
-        "network",
-        "Linear start, when none is given: none, rigid, or rigid and then affine; network: none where the network's answer there "
-        "and back agree, else affine",
-        choices=(*KINDS, "network"),
-        advanced=False,
-    )
     weights: str = option("", "File of other weights for this network; empty: those that come with regsuite")
 
 
@@ -143,12 +125,8 @@ def register(
     config = config or PRESETS["Default"]
     task, model, settings = trained(sys.modules[__name__], config.weights, choose_device(device))
 
-    def first(
-        target: Image, source: Image, matrix: np.ndarray, may_decline: bool, reporter: Progress, warnings: list[str]
-    ) -> Image | None:
+    def first(target: Image, source: Image, matrix: np.ndarray, reporter: Progress, warnings: list[str]) -> Image:
         seen = foretell.on_network_grid(target, source, matrix, _VIEW_MM / settings.voxels)
-        if may_decline:
-            return foretell.foretold_if_sure(task, model, seen, _TRUSTED_MM, reporter, warnings)
         return foretell.foretold(task, model, seen, reporter, warnings)
 
     return _symmetric.run(
