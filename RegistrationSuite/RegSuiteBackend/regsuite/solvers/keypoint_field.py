@@ -31,6 +31,7 @@ from regsuite.solvers.spline import Spline, SplineSettings, fit_spline
 
 _STIFFNESS, _OUTER_STIFFNESS = 0.014, 0.05  # 1/mm: disagreement of neighbours against costs of mean 1; outside of the region
 _RIM_MM = 6.0  # keypoints keep this far from the region's border
+_DISTINCT = 0.2  # outside of the region, in shares of what the most distinct hundredth reaches
 _BODY = 0.1  # of the intensity range: darker is no tissue outside a region
 _SPLINE_MM, _LATTICE_MM = 8.0, 3.0  # nodes at which splines are evaluated; nodes of the field where two regions meet
 _FEWEST = 12
@@ -125,6 +126,8 @@ def _parts(level: Level, settings: FieldSettings) -> list[_Part]:
     for number, (allowed, count) in enumerate(plans):
         inner = eroded(region if number == 0 else ~region, (rim[0], rim[1], rim[2])) & allowed if region is not None else allowed
         inner = inner if 4 * int(inner.sum()) > int(allowed.sum()) else allowed  # thin regions have nothing but a rim
+        if number:  # soft tissue has little that can be matched, and noise there pulls astray
+            inner = inner & (strength > _DISTINCT * float(strength[inner].quantile(0.99))) if bool(inner.any()) else inner
         points = spread_keypoints(strength, inner, count)
         if len(points) >= _FEWEST:
             parts.append(_Part(points, number == 0))
