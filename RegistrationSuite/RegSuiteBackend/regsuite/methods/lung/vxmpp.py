@@ -51,13 +51,6 @@ class Training(TrainingConfig):
     halve_every: int = limited(400, 0, 10_000_000, "Steps after which the learning rate is halved; 0 never (paper: 700)")
     voxels: int = limited(42, 16, 512, "Voxels along the longest side of the working grid (paper: 112)")
     subjects: int = limited(24, 1, 100_000, "Phantoms to train on; each is made once and kept")
-    real_share: float = limited(0.3, 0.0, 1.0, "Share of a phantom's own motion; the rest are random deformations of it")
-    variety: float = limited(
-        0.7, 0.0, 1.0, "How far pairs stray from their images: size of motion, shape, filled lungs, view, contrast; 0: not at all"
-    )
-    margin_mm: float = limited(
-        25.0, 0.0, 200.0, "The network sees the box around the fixed mask and this far beyond; 0: everything"
-    )
     validate_every: int = limited(400, 1, 1_000_000, "Steps between validations and previews")
     matches: bool = option(True, "Pairs of a folder: what keypoints of both images match counts as their true motion")
     cpu_bfloat16: bool = option(True, "Products in bfloat16 on processors too; faster where they have instructions for it")
