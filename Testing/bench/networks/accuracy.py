@@ -66,7 +66,7 @@ class Way:
 
 
 _NETWORK_ONLY = (("coarse_iterations", 0), ("fine_iterations", 0))
-_HALF = (("coarse_iterations", 12), ("fine_iterations", 6))
+_HALF = (("fine_iterations", 10),)
 _MORE_STEPS = (("coarse_iterations", 18), ("fine_iterations", 18))
 _FEW_LEVELS = (("levels", 2), ("coarse_iterations", 8), ("fine_iterations", 6))
 WAYS: dict[str, tuple[Way, ...]] = {
