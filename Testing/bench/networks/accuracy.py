@@ -3,9 +3,9 @@
     python -m Testing.bench.networks.accuracy lung|brain [--data DATA] [--seeds 3] [--motion MM] -o FOLDER
 
 Phantoms that no training has seen (seeds from 2,000,001; oblique, fixed and moving on different grids; MM: mean motion in the
-lungs) and, with DATA (the folder of optional data), random deformations with known truth of real scans: lungs breathe and slide,
-brains grow, one, two and three times as much as in a training without variety. FOLDER keeps every result, so a stopped run goes on;
-the table is printed and written to FOLDER/AREA.md.
+lungs) and, with DATA (the folder of optional data), random deformations with known truth of real scans: lungs breathe and slide
+(one, two and three times as much as in a training without variety), brains grow (half as much, and as much). FOLDER keeps every
+result, so a stopped run goes on; the table is printed and written to FOLDER/AREA.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REAL = {
     "brain": ("brain-infant/Template-Month12-T1w.nii.gz",),
 }
 HU = (-1000.0, 350.0)  # what 0 and 1 stand for in a chest CT: the methods find lungs by their Hounsfield units
-STRENGTHS = (1.0, 2.0, 3.0)
+STRENGTHS = {"lung": (1.0, 2.0, 3.0), "brain": (0.5, 1.0)}
 WORKING_MM = {"lung": 3.0, "brain": 2.2}
 
 
@@ -69,6 +69,7 @@ _NETWORK_ONLY = (("coarse_iterations", 0), ("fine_iterations", 0))
 _HALF = (("fine_iterations", 10),)
 _MORE_STEPS = (("coarse_iterations", 18), ("fine_iterations", 18))
 _FEW_LEVELS = (("levels", 2), ("coarse_iterations", 8), ("fine_iterations", 6))
+_ONE_LEVEL = (("levels", 1), ("fine_iterations", 4))
 WAYS: dict[str, tuple[Way, ...]] = {
     "lung": (
         Way("lung-convex"),
@@ -83,8 +84,10 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "brain": (
         Way("brain-svf"),
         Way("brain-svf", "Default", _FEW_LEVELS),
+        Way("brain-svf", "Default", _ONE_LEVEL),
         Way("pediatric-unet", "Default", _NETWORK_ONLY),
         Way("pediatric-unet", "Default", _FEW_LEVELS),
+        Way("pediatric-unet", "Default", _ONE_LEVEL),
     ),
 }
 
@@ -94,7 +97,7 @@ def cases(area: str, seeds: int, data: Path | None, motion: float) -> Iterator[t
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         yield f"phantom {seed}", partial(phantom, area, seed, motion)
     for name in REAL[area] if data is not None else ():
-        for strength in STRENGTHS:
+        for strength in STRENGTHS[area]:
             yield f"{Path(name).name.split('.')[0]} x {strength:g}, deformed", partial(deformed, area, data / name, strength)
 
 
