@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
+METHODS = {"uncertainty-elbo": "elbo", "uncertainty-net": "net"}
 METHOD = "uncertainty-elbo"
 
 
@@ -50,9 +51,10 @@ class RegistrationUncertaintyParameterNode:
     structures: slicer.vtkMRMLSegmentationNode
     movingStructures: slicer.vtkMRMLSegmentationNode
     samples: Annotated[int, WithinRange(2, 1000)] = 50
-    method: Annotated[str, Choice([METHOD])] = METHOD
+    method: Annotated[str, Choice(list(METHODS))] = METHOD
     preset: Annotated[str, Choice(list(advanced.PRESETS))] = "Default"
-    elbo: advanced.settings_pack(METHOD)
+    elbo: advanced.settings_pack("uncertainty-elbo")
+    net: advanced.settings_pack("uncertainty-net")
     outputVolume: slicer.vtkMRMLScalarVolumeNode
     verdictTable: slicer.vtkMRMLTableNode
     carriedDose: slicer.vtkMRMLScalarVolumeNode
@@ -66,7 +68,7 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
 
     PARAMETERS = RegistrationUncertaintyParameterNode
     SPEC = PanelSpec(
-        methods={METHOD: "elbo"},
+        methods=METHODS,
         inputs=(
             Input("fixedVolume", "fixed", "volume", "fixed volume", required=True),
             Input("movingVolume", "moving", "volume", "moving volume", required=True),
@@ -122,6 +124,7 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
         movingLandmarks: Any = None,
         samples: int = 50,
         settings: dict[str, Any] | None = None,
+        method: str = METHOD,
         device: str = "auto",
         seed: int = 0,
         blocking: bool = True,
@@ -131,7 +134,8 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
 
         dose: a volume in Gy in the space of the moving one; structures: a segmentation in the space of the fixed one,
         movingStructures: one of the moving volume, carried over as probabilities; samples: fields drawn to count folds and to
-        carry the dose. Returns an UncertaintyInScene (sigma, table, report, dose), or
+        carry the dose; method: uncertainty-elbo (fitted to the pair), or uncertainty-net (foretold by a network trained on made
+        chests, in a small part of the time). Returns an UncertaintyInScene (sigma, table, report, dose), or
         with blocking=False a Run.
         Raises JobError with one sentence when something is missing or goes wrong.
         """
@@ -140,7 +144,7 @@ class RegistrationUncertaintyLogic(RegistrationLogic):
         inputs |= {"doseVolume": dose, "structures": structures, "movingStructures": movingStructures}
         outputs = uncertainty_results.UncertaintyNodes(fixedNode, movingNode, transformNode, dose=dose, structures=structures)
         run = self.begin(
-            inputs, outputs, method=METHOD, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners,
+            inputs, outputs, method=method, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners,
             further={"samples": samples},
         )  # fmt: skip
         return run.wait() if blocking else run

@@ -26,6 +26,7 @@ SMALL = {
     "lung-convex": {"finest_mm": 6.0},
     "brain-svf": {"finest_mm": 8.0},
     "uncertainty-elbo": {"finest_mm": 8.0, "refine_mm": 8.0, "lattice_mm": 12.0},
+    "uncertainty-net": {"refine_mm": 8.0},
 }
 
 

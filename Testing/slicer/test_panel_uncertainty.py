@@ -58,6 +58,19 @@ def test_from_a_transform_to_a_map(uncertainty: panel.Panel, case: dict[str, Any
     panel.photograph(uncertainty, photo_dir / "uncertainty-panel.png")
 
 
+def test_the_network_foretells_a_map(uncertainty: panel.Panel, case: dict[str, Any], photo_dir: Path) -> None:
+    ui, parameters = uncertainty.ui, uncertainty.widget.parameters
+    ui.methodComboBox.setCurrentIndex(ui.methodComboBox.findText("uncertainty-net"))
+    assert parameters.method == "uncertainty-net" and "trained on phantom chests only" in ui.methodSaysLabel.text
+    ui.fixedVolumeSelector.setCurrentNode(case["fixed"])
+    ui.movingVolumeSelector.setCurrentNode(case["moving"])
+    ui.transformSelector.setCurrentNode(a_transform((0.0, -3.0, -12.0)))
+    lung_case.apply_and_wait(uncertainty)
+    assert parameters.outputVolume is not None, ui.statusLabel.text
+    assert float(slicer.util.arrayFromVolume(parameters.outputVolume).min()) > 0.0
+    panel.photograph(uncertainty, photo_dir / "uncertainty-panel-network.png")
+
+
 def test_a_damaged_folder_leaves_the_scene_as_it_was(uncertainty: panel.Panel, tmp_path: Path) -> None:
     before = slicer.mrmlScene.GetNumberOfNodes()
     (tmp_path / "report.json").write_text('{"sigma_mm": {}}')

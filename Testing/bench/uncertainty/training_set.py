@@ -1,6 +1,6 @@
 """The data that uncertainty-net is trained on: fields of several programs, as they are and spoilt, each with its fitted sigma.
 
-    python Testing/bench/uncertainty/training_set.py -o FOLDER [--seeds 10 11 12 13] [--spoilt 1]
+    python Testing/bench/uncertainty/training_set.py -o FOLDER [--seeds 10 11 12 13] [--breaths 14 15 16 17 18] [--spoilt 0]
 
 writes FOLDER/pairs.csv with the columns fixed, moving, transform, truth, sigma beside the cases (cases.py); what is there is kept.
 Then: regsuite train uncertainty-net --data FOLDER -o RUN
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12, 13])
+    parser.add_argument("--breaths", type=int, nargs="*", default=[14, 15, 16, 17, 18], help="further persons, a full breath only")
     parser.add_argument("--programs", nargs="+", default=list(PROGRAMS))
-    parser.add_argument("--spoilt", type=int, default=1, help="further fields per field, with smooth errors added")
+    parser.add_argument("--spoilt", type=int, default=0, help="further fields per field, with smooth errors added")
     parser.add_argument("--peers-python", default=sys.executable)
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for case in cases(args.out, args.seeds, args.programs, args.peers_python):
+    given = (args.programs, args.peers_python)
+    for case in chain(cases(args.out, args.breaths, *given, MOTIONS_MM[:1]), cases(args.out, args.seeds, *given)):
         folder = args.out / (str(case.seed) if case.motion_mm == MOTIONS_MM[0] else f"{case.seed}-{case.motion_mm:g}mm")
         for number in range(args.spoilt + 1):
             rows.append(made(case, folder, number))

@@ -112,6 +112,7 @@ def test_samples_scatter_around_the_transform_by_sigma(made) -> None:
         ({"samples": 10_001}, "samples"),
         ({"transform": "nowhere.h5"}, "nowhere.h5"),
         ({"preset": "Fast"}, "Fast"),
+        ({"method": "uncertainty-net", "settings": {"weights": "nowhere.safetensors"}}, "nowhere.safetensors"),
         ({"settings": {"corelation_mm": "3"}}, "corelation_mm"),
         ({"moving_landmarks": None}, "without the moving landmarks"),
         ({"device": "cuda:9"}, "cuda:9"),
@@ -149,6 +150,15 @@ def test_the_command_prints_what_matters_and_needs_no_samples(made, tmp_path, ca
     assert json.loads((tmp_path / "out" / "report.json").read_text())["folding_of_samples"] is None
     assert cli.run([*arguments[:3], "missing.h5", *arguments[4:]]) == 2
     assert "missing.h5" in capsys.readouterr().err
+
+
+def test_the_network_writes_the_same_files(made, tmp_path) -> None:
+    request, out = made[1], tmp_path / "out"
+    arguments = ["uncertainty", request.fixed, request.moving, request.transform, "-o", str(out), "--samples", "0"]
+    assert cli.run([*arguments, "--method", "uncertainty-net"]) == 0
+    assert {path.name for path in out.iterdir()} == {"overview.png", "report.json", "sigma.nrrd", "sigma_magnitude.nrrd"}
+    assert json.loads((out / "report.json").read_text())["method"] == "uncertainty-net"
+    assert cli.run([*arguments, "--method", "uncertainty"]) == 2
 
 
 def test_sigma_files_are_checked(made, tmp_path) -> None:

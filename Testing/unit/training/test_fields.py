@@ -93,3 +93,19 @@ def test_the_training_runs_and_its_weights_carry_its_name(folder: Path, tmp_path
 def test_images_alone_cannot_train_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "uncertainty-net", "--set", "voxels=32", "--set", "subjects=1", "-o", str(tmp_path / "run"), "-q"]) == 2
     assert "transform, truth and sigma" in capsys.readouterr().err
+
+
+def test_one_factor_makes_the_held_out_errors_lie_where_they_should(folder: Path) -> None:
+    settings = net.Training(**TINY)
+    (pair,) = open_source(str(folder), net.PHANTOM, net.MOTION, settings, 0).held_out
+    torch.manual_seed(0)
+    task = net.task(settings)
+    model = task.build()
+    with torch.no_grad():
+        before = task.displacement(model, pair)
+        task.settle(model, [pair])
+        after = task.displacement(model, pair)
+        assert task.measure(model, pair)["inside_90"] == pytest.approx(0.9, abs=0.01)
+    ratio = after / before
+    assert float(ratio.std()) < 1e-4 * float(ratio.mean())
+    assert float(ratio.mean()) != pytest.approx(1.0, abs=0.1)

@@ -58,7 +58,7 @@ def test_a_killed_run_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop", [2, 3, 4])
 def test_stages_survive_a_stop(data: Path, stop: int) -> None:
     """Two nets, three steps each; stopped within the first, on the border, within the second."""
-    config = mlvirnet.Training(steps=6, voxels=16, levels=2, width=2, validation_subjects=1)
+    config = mlvirnet.Training(steps=6, voxels=16, levels=2, width=2, validation_subjects=1, margin_mm=0.0)
     source, task = open_source(str(data), "thorax", "breathing", config, 0), mlvirnet.task(config)
     settings = LoopSettings(steps=6, learning_rate=1e-3)
     whole, first, rest = (Trainer(task, settings, source.train) for _ in range(3))
@@ -70,7 +70,7 @@ def test_stages_survive_a_stop(data: Path, stop: int) -> None:
 
 
 def test_the_coarse_net_stays_while_the_fine_one_learns(data: Path) -> None:
-    config = mlvirnet.Training(steps=4, voxels=16, levels=2, width=2, validation_subjects=1)
+    config = mlvirnet.Training(steps=4, voxels=16, levels=2, width=2, validation_subjects=1, margin_mm=0.0)
     trainer = Trainer(
         mlvirnet.task(config), LoopSettings(4, 1e-2), open_source(str(data), "thorax", "breathing", config, 0).train
     )

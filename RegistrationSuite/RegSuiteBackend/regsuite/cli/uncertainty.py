@@ -25,6 +25,9 @@ def uncertainty(
     ] = None,
     moving_landmarks: Annotated[Text, typer.Option("--moving-landmarks", metavar="B", help="The same points, same order.")] = None,
     recalibrate: Annotated[bool, typer.Option(help="Scale sigma by the factor that fits the landmarks.")] = False,
+    method: Annotated[
+        str, typer.Option("--method", metavar="M", help="uncertainty-elbo (fitted to the pair) or uncertainty-net (foretold).")
+    ] = "uncertainty-elbo",
     preset: Annotated[str, typer.Option("--preset", metavar="P", help="Preview, Default or Best.")] = "Default",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, repeatable.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda:0.")] = "auto",
@@ -41,7 +44,7 @@ def uncertainty(
 
         request = UncertaintyRequest(
             fixed, moving, transform, out, samples, write_samples, fixed_landmarks, moving_landmarks, recalibrate, preset,
-            parse_settings(settings or []), device, seed,
+            parse_settings(settings or []), device, seed, method,
         )  # fmt: skip
         folder = run_uncertainty(request, progress)
     if not quiet:

@@ -155,6 +155,16 @@ _ROWS = (
         reference="Smolders, Lomax, Weber and Albertini, Deformable Image Registration Uncertainty Quantification Using Deep "
         "Learning for Dose Accumulation in Adaptive Proton Therapy, WBIR 2022",
     ),
+    MethodRow(
+        key="uncertainty-net",
+        module="regsuite.methods.uncertainty.net",
+        title="Uncertainty of a deformation, foretold",
+        area="uncertainty",
+        summary="What uncertainty-elbo says, foretold at once by a small network of ours that was trained on phantom chests only.",
+        takes=("initial",),
+        reference="Smolders, Lomax, Weber and Albertini, Deformable Image Registration Uncertainty Quantification Using Deep "
+        "Learning for Dose Accumulation in Adaptive Proton Therapy, WBIR 2022",
+    ),
 )
 METHODS: dict[str, MethodRow] = {row.key: row for row in _ROWS}
 

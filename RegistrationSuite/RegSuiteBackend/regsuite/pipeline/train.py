@@ -105,6 +105,7 @@ class _Run:
                     _write_checkpoint(trainer, self.out / CHECKPOINT)
             stages.step(trainer.done / total, f"step {trainer.done} of {total}, loss {values['loss']:.4g}")
         if self.lead:
+            self.task.settle(trainer.model.eval(), (pair.to(trainer.device) for pair in self.source.held_out))
             figures = self._validate(total)
             self.board.close()
         return figures

@@ -29,6 +29,7 @@ from regsuite.progress import Progress, ProgressCallback
 from regsuite.transforms import Transform, sample_transforms
 
 METHOD = "uncertainty-elbo"
+METHODS = tuple(key for key, row in registry.METHODS.items() if row.area == "uncertainty")
 SIGMA, MAGNITUDE, REPORT, OVERVIEW = "sigma.nrrd", "sigma_magnitude.nrrd", "report.json", "overview.png"
 DEFAULT_CORRELATION_MM = 15.0
 _FOLDS_MM = 3.0  # samples are smooth: their folds are counted on a grid of about this
@@ -59,7 +60,7 @@ class UncertaintyRequest:
     method: str = METHOD
 
     def __post_init__(self) -> None:
-        check.choice("method", self.method, (METHOD,))
+        check.choice("method", self.method, METHODS)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def estimate_uncertainty(
     moving: Image | str | Path,
     transform: Transform | str | Path,
     *,
+    method: str = METHOD,
     preset: str | None = None,
     settings: dict[str, Any] | None = None,
     truth: Truth | None = None,
@@ -94,10 +96,12 @@ def estimate_uncertainty(
 ) -> Uncertainty:
     """The uncertainty of a transform between two images (images or paths); see `regsuite.transforms.sample_transforms` for samples.
 
-    truth: landmarks to measure the calibration with; recalibrate: scale sigma by the factor that fits them. Raises InputError.
+    method: one of METHODS; truth: landmarks to measure the calibration with; recalibrate: scale sigma by the factor that fits
+    them. Raises InputError.
     """
     check_device(device)
-    config = registry.config_for(METHOD, preset, settings)
+    check.choice("method", method, METHODS)
+    config = registry.config_for(method, preset, settings)
     names = {n: f"'{Path(v).name}'" for n, v in (("fixed", fixed), ("moving", moving)) if not isinstance(v, Image)}
     pair = [item if isinstance(item, Image) else read_image(item) for item in (fixed, moving)]
     given = transform if isinstance(transform, Transform) else read_transform(transform)
@@ -105,7 +109,7 @@ def estimate_uncertainty(
     if inputs.notes and "do not overlap" in " ".join(inputs.notes):
         raise InputError(f"{inputs.notes[-1]} Is this the transform of these images, from fixed to moving points?")
     result = (
-        registry.get(METHOD)
+        registry.get(method)
         .load()
         .register(inputs.fixed, inputs.moving, config, initial=given, device=device, seed=seed, progress=progress)
     )
@@ -168,8 +172,9 @@ def run_uncertainty(request: UncertaintyRequest, progress: ProgressCallback | No
             return None if progress is None else progress(0.05 + 0.6 * fraction, stage, detail)
 
         found = estimate_uncertainty(
-            request.fixed, request.moving, request.transform, preset=request.preset, settings=request.settings, truth=truth,
-            recalibrate=request.recalibrate, device=request.device, seed=request.seed, progress=share,
+            request.fixed, request.moving, request.transform, method=request.method, preset=request.preset,
+            settings=request.settings, truth=truth, recalibrate=request.recalibrate, device=request.device, seed=request.seed,
+            progress=share,
         )  # fmt: skip
         stages.timings_s |= found.result.timings_s
         with stages.stage("Sampling", 0.65, 0.9):
@@ -211,7 +216,7 @@ def _samples(found: Uncertainty, request: UncertaintyRequest, folder: Path, stag
 def _report(request: UncertaintyRequest, found: Uncertainty, folds: dict[str, Any] | None) -> dict[str, Any]:
     import dataclasses
 
-    row = registry.get(METHOD)
+    row = registry.get(request.method)
     paths = ("fixed", "moving", "transform", "fixed_landmarks", "moving_landmarks")
     body = foreground(found.inputs.fixed)
     lengths = found.magnitude.data[0][body]

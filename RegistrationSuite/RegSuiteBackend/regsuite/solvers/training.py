@@ -7,7 +7,7 @@ from n alone. So a run that was killed goes on from its last state as if nothing
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,9 @@ class Task(ABC):
 
     def enter(self, model: nn.Module, stage: int) -> None:  # noqa: B027  # most networks have one stage
         """Called once, before the first step of a stage."""
+
+    def settle(self, model: nn.Module, held_out: Iterable[Pair]) -> None:  # noqa: B027  # most networks are ready as they are
+        """Called once, after the last step, with the held-out pairs on the model's device."""
 
     def trainable(self, model: nn.Module, stage: int) -> list[nn.Parameter]:
         """What this stage changes; everything by default."""

@@ -21,15 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from regsuite.geometry.grid import Grid
 from regsuite.geometry.image import Image
 from regsuite.methods.api import Config, Result, Status, limited, option
-from regsuite.methods.uncertainty import _calibration
+from regsuite.methods.uncertainty import _calibration, _maps
 from regsuite.methods.uncertainty._terms import terms
-from regsuite.ops.sampling import resample
 from regsuite.progress import Progress, ProgressCallback
 from regsuite.solvers.device import choose_device
 from regsuite.solvers.intake import scaled
@@ -42,16 +40,13 @@ from regsuite.transforms import Transform
 
 _LEAST_NOISE = 0.01  # ours: noise variance of normalised images that are alike; two scans of one noise level differ by more
 _SETTLED = 0.01  # ours: mean change of log sigma below which the bound counts as minimised
-_LIMITS_MM = (0.05, 60.0)  # of sigma
 
 
 @dataclass(frozen=True)
 class ElboConfig(Config):
     """Settings of uncertainty-elbo. The paper's values are named where they exist; the other defaults are ours."""
 
-    correlation_mm: float = limited(
-        15.0, 2.0, 200.0, "Kernel that makes errors smooth: errors d apart correlate by exp(-d^2 / 4 k^2) (paper: 29)", "mm", False
-    )
+    correlation_mm: float = _maps.correlation_setting()
     finest_mm: float = limited(3.0, 1.0, 10.0, "Resolution at which the images are compared; finer ones are averaged", "mm")
     lattice_mm: float = limited(4.0, 2.0, 20.0, "Distance of the nodes on which sigma is solved for", "mm", advanced=False)
     noise_mm: float = limited(35.0, 4.0, 200.0, "Width over which the images' disagreement gives the noise variance", "mm")
@@ -101,13 +96,11 @@ def register(
         assert transform is not None
         found, lattice, change = terms_of(target, source, transform, config, anew, reporter, history)
         with reporter.stage("recalibrate", 0.97, 1.0):
-            sigma = _to_fixed(_calibration.recalibrated(found).exp().clamp(*_LIMITS_MM), lattice, fixed.grid)
+            images = _maps.maps(_calibration.recalibrated(found).exp().clamp(*_maps.LIMITS_MM), lattice, fixed.grid)
     status = Status.CONVERGED if change < _SETTLED else Status.REACHED_LIMIT
-    images = {"sigma": sigma, "sigma_magnitude": sigma.with_data(sigma.data.norm(dim=0, keepdim=True))}
-    findings = {"correlation_mm": config.correlation_mm, "sigma_mm": _summary(sigma)}
     return Result(
         transform.to("cpu"), status, config, tuple(history), dict(reporter.timings_s), str(where), seed, tuple(warnings),
-        images=images, findings=findings,
+        images=images, findings=_maps.findings(images, config.correlation_mm),
     )  # fmt: skip
 
 
@@ -159,7 +152,7 @@ def _bound_minimum(
             (float(spacing[0]), float(spacing[1]), float(spacing[2])),
             config.correlation_mm,
             config.data_weight,
-            _LIMITS_MM,
+            _maps.LIMITS_MM,
         )
         step = (span[1] - span[0]) / 3.0
         with reporter.share(span[0] + step * axis, span[0] + step * (axis + 1)):
@@ -168,18 +161,6 @@ def _bound_minimum(
         found.append(log_sigma)
         changes.append(change)
     return torch.stack(found), max(changes)
-
-
-def _to_fixed(sigma: torch.Tensor, lattice: Grid, fixed: Grid) -> Image:
-    """Linear between the nodes, the border value beyond."""
-    return resample(Image(sigma.cpu(), lattice), fixed)
-
-
-def _summary(sigma: Image) -> dict[str, float]:
-    length = sigma.data.norm(dim=0).flatten()
-    thin = length[:: max(1, length.numel() // 500_000)].double().numpy()
-    p05, p50, p95 = np.percentile(thin, (5, 50, 95))
-    return {"mean": float(thin.mean()), "p05": float(p05), "p50": float(p50), "p95": float(p95)}
 
 
 Config = ElboConfig  # type: ignore[misc,assignment]  # the registry reads module.Config
