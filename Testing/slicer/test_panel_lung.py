@@ -121,6 +121,11 @@ def test_the_network_says_what_it_is_and_brings_its_settings(lung: panel.Panel, 
     assert set(pages) == {"lung-convex", "lung-mlvirnet", "lung-vxmpp", "lung-keypoints"}
     assert lung.widget._changed() == {}
     panel.photograph(lung, photo_dir / "lung-panel-network.png")
+    for key, words in (("lung-vxmpp", "on made chests only"), ("lung-keypoints", "training-free")):
+        ui.methodComboBox.setCurrentIndex(ui.methodComboBox.findText(key))
+        assert parameters.method == key and words in ui.methodSaysLabel.text
+        assert [name for name, controls in lung.widget._controls.items() if controls.page.visible] == [key]
+        panel.photograph(lung, photo_dir / f"lung-panel-{key}.png")
     ui.methodComboBox.setCurrentIndex(ui.methodComboBox.findText("lung-convex"))
     ui.advancedCollapsibleButton.collapsed = True
     assert parameters.method == "lung-convex"

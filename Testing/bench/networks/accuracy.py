@@ -80,6 +80,10 @@ WAYS: dict[str, tuple[Way, ...]] = {
         Way("lung-mlvirnet", "Default", _HALF),
         Way("lung-mlvirnet"),
         Way("lung-mlvirnet", "Default", _MORE_STEPS),
+        Way("lung-vxmpp", "Default", _NETWORK_ONLY),
+        Way("lung-vxmpp", "Default", _HALF),
+        Way("lung-vxmpp"),
+        Way("lung-keypoints"),
     ),
     "brain": (
         Way("brain-svf"),
