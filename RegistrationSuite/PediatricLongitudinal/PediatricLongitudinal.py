@@ -177,7 +177,7 @@ class PediatricLongitudinalWidget(PanelWidget):
 
     def setup(self) -> None:
         """The common sections, then the list of scans and what shows growth."""
-        titles = [_("Scan"), _("Age (years)"), _("Volume (%)"), _("% per year"), _("Brain mask")]
+        titles = [_("Scan"), _("Years"), _("Volume %"), _("% per year"), _("Mask")]
         self.scans = self.player = None
         PanelWidget.setup(self)
         self.scans = scan_list.ScanList(self.ui, lambda: self.parameters, titles)

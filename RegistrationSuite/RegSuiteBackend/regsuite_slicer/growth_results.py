@@ -15,7 +15,7 @@ from regsuite.errors import InputError
 from regsuite_slicer import charts, nodes, playback, results, views
 
 AGE = "age (years)"
-_LEGEND_SHARE = 0.8  # of the years, free at the right of the chart, where its legend lies
+_LEGEND_SHARE = 1.0  # of the years, free at the right of the chart, where its legend lies
 _LEAST_JACOBIAN = 0.3  # ours: a place that keeps less than this of its volume deserves a look
 
 
