@@ -49,7 +49,7 @@ def test_an_empty_panel_says_what_is_missing(lung: panel.Panel, photo_dir: Path)
     assert not ui.applyButton.enabled and ui.applyButton.toolTip == "Select the fixed volume."
     assert not ui.cancelButton.enabled and not ui.overlayButton.enabled and not ui.exportButton.enabled
     assert ui.presetComboBox.currentText == "Default" and ui.advancedCollapsibleButton.collapsed
-    assert ui.methodComboBox.visible and ui.methodComboBox.count == 2
+    assert ui.methodComboBox.visible and ui.methodComboBox.count == 4
     assert ui.methodSaysLabel.text == advanced.method("lung-convex")["summary"]
     assert ui.verdictLabel.text == "No result yet."
     panel.photograph(lung, photo_dir / "lung-panel-empty.png")
