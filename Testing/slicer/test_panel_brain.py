@@ -55,3 +55,9 @@ def test_one_volume_twice_is_refused(brain: panel.Panel) -> None:
     brain.ui.fixedVolumeSelector.setCurrentNode(head)
     brain.ui.movingVolumeSelector.setCurrentNode(head)
     assert not brain.ui.applyButton.enabled and "same" in brain.ui.applyButton.toolTip
+
+
+def test_the_self_test_of_the_module_passes(brain: panel.Panel) -> None:
+    import sys
+
+    sys.modules["BrainRegistration"].BrainRegistrationTest().runTest()
