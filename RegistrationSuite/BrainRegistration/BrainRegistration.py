@@ -4,10 +4,9 @@ from typing import Annotated, Any, Union
 
 import slicer
 from regsuite_slicer import advanced
-from regsuite_slicer.logic_base import Input, Listeners, PanelSpec, RegistrationLogic, Run
 from regsuite_slicer.module import ModuleTest, describe, offer_sample
+from regsuite_slicer.pair_logic import PairLogic, pair_spec
 from regsuite_slicer.panel import PanelWidget
-from regsuite_slicer.results import RequestNodes, SceneResult
 from regsuite_slicer.sample_data import load_phantom
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
@@ -75,69 +74,14 @@ class BrainRegistrationParameterNode:
     verdictTable: slicer.vtkMRMLTableNode
 
 
-class BrainRegistrationLogic(RegistrationLogic):
-    """`slicer.util.getModuleLogic("BrainRegistration")`."""
+class BrainRegistrationLogic(PairLogic):
+    """`slicer.util.getModuleLogic("BrainRegistration")`; `register` is the console function.
+
+    Methods: brain-svf; pediatric-unet (a network briefly trained on made heads, then the refinement of brain-svf).
+    """
 
     PARAMETERS = BrainRegistrationParameterNode
-    SPEC = PanelSpec(
-        methods=METHODS,
-        inputs=(
-            Input("fixedVolume", "fixed", "volume", "fixed volume", required=True),
-            Input("movingVolume", "moving", "volume", "moving volume", required=True),
-            Input("fixedMask", "fixed_mask", "labels", "fixed brain", of="fixedVolume"),
-            Input("movingMask", "moving_mask", "labels", "moving brain", of="movingVolume"),
-            Input("fixedLandmarks", "fixed_landmarks", "points", "fixed landmarks"),
-            Input("movingLandmarks", "moving_landmarks", "points", "moving landmarks"),
-        ),
-        pairs=(("fixedLandmarks", "movingLandmarks"),),
-    )
-
-    def register(
-        self,
-        fixedNode: Any,
-        movingNode: Any,
-        preset: str = "Default",
-        *,
-        fixedMask: Any = None,
-        movingMask: Any = None,
-        fixedLandmarks: Any = None,
-        movingLandmarks: Any = None,
-        transform: Any = None,
-        volume: Any = None,
-        maps: bool = False,
-        settings: dict[str, Any] | None = None,
-        method: str = METHOD,
-        device: str = "auto",
-        seed: int = 0,
-        blocking: bool = True,
-        listeners: Listeners | None = None,
-    ) -> SceneResult | Run:
-        """Register `movingNode` to `fixedNode`; no panel is needed. The inputs are not changed.
-
-        method: brain-svf, or pediatric-unet (a network briefly trained on made heads, then the refinement of brain-svf).
-        masks: segmentations or label maps; landmarks: markups that measure the result. transform, volume: nodes for the result
-        (None: a new transform; no volume; volume=True: a new one). maps: also volumes of the Jacobian determinant and of the
-        displacement's length in mm. settings: values of the method's config that differ from the
-        preset. blocking=True waits and returns a SceneResult (transform, volume, table, report, warnings); blocking=False
-        returns at once with a Run, whose `listeners` hear how it goes (progress, finished, failed, cancelled).
-
-        Raises JobError with one sentence when something is missing or goes wrong.
-        """
-        inputs = {
-            "fixedVolume": fixedNode,
-            "movingVolume": movingNode,
-            "fixedMask": fixedMask,
-            "movingMask": movingMask,
-            "fixedLandmarks": fixedLandmarks,
-            "movingLandmarks": movingLandmarks,
-        }
-        new = volume is True
-        outputs = RequestNodes(fixedNode, movingNode, transform, None if new else volume, want_volume=new)
-        run = self.begin(
-            inputs, outputs, method=method, preset=preset, settings=settings, device=device, seed=seed, listeners=listeners,
-            further={"maps": True} if maps else None,
-        )  # fmt: skip
-        return run.wait() if blocking else run
+    SPEC = pair_spec(METHODS, "brain")
 
 
 class BrainRegistrationWidget(PanelWidget):
