@@ -7,7 +7,7 @@ from regsuite_slicer import advanced
 from regsuite_slicer.module import ModuleTest, describe, offer_sample
 from regsuite_slicer.pair_logic import PairLogic, pair_spec
 from regsuite_slicer.panel import PanelWidget
-from regsuite_slicer.sample_data import load_phantom
+from regsuite_slicer.sample_data import load_pair, load_phantom
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -43,15 +43,7 @@ class BrainRegistration(ScriptedLoadableModule):
 
 def makeSampleData(source: Any = None) -> list[Any]:
     """A made child's head, younger (fixed) and older (moving), with landmark pairs; nothing is downloaded."""
-    names = {
-        "fixed": "ChildYounger",
-        "moving": "ChildOlder",
-        "fixed_landmarks": "ChildYoungerLandmarks",
-        "moving_landmarks": "ChildOlderLandmarks",
-    }
-    nodes = list(load_phantom("growth", names).values())
-    slicer.util.setSliceViewerLayers(background=nodes[0], fit=True)
-    return nodes
+    return load_pair("growth", "ChildYounger", "ChildOlder")
 
 
 @parameterNodeWrapper

@@ -7,7 +7,7 @@ from regsuite_slicer import advanced
 from regsuite_slicer.module import ModuleTest, describe, offer_sample
 from regsuite_slicer.pair_logic import PairLogic, pair_spec
 from regsuite_slicer.panel import PanelWidget
-from regsuite_slicer.sample_data import load_phantom
+from regsuite_slicer.sample_data import load_pair, load_phantom
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -50,15 +50,7 @@ class LungRegistration(ScriptedLoadableModule):
 
 def makeSampleData(source: Any = None) -> list[Any]:
     """A made chest, breath out (fixed) and in (moving), with 200 landmark pairs; nothing is downloaded."""
-    names = {
-        "fixed": "ThoraxExhale",
-        "moving": "ThoraxInhale",
-        "fixed_landmarks": "ThoraxExhaleLandmarks",
-        "moving_landmarks": "ThoraxInhaleLandmarks",
-    }
-    nodes = list(load_phantom("thorax", names).values())
-    slicer.util.setSliceViewerLayers(background=nodes[0], fit=True)
-    return nodes
+    return load_pair("thorax", "ThoraxExhale", "ThoraxInhale")
 
 
 @parameterNodeWrapper

@@ -1,6 +1,7 @@
 """The brain panel: both methods, clicked from the sample data to a transform."""
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,15 @@ def test_one_volume_twice_is_refused(brain: panel.Panel) -> None:
     assert not brain.ui.applyButton.enabled and "same" in brain.ui.applyButton.toolTip
 
 
-def test_the_self_test_of_the_module_passes(brain: panel.Panel) -> None:
-    import sys
-
+def test_the_self_test_of_the_module_leaves_a_transform(brain: panel.Panel) -> None:
     sys.modules["BrainRegistration"].BrainRegistrationTest().runTest()
+    assert slicer.mrmlScene.GetFirstNodeByName("moving to fixed").IsA("vtkMRMLTransformNode")
+
+
+@pytest.mark.parametrize(("name", "fixed"), [("BrainRegistration", "ChildYounger"), ("LungRegistration", "ThoraxExhale")])
+def test_the_sample_data_are_a_pair_with_landmarks(scene: Any, workers_end: None, name: str, fixed: str) -> None:
+    opened = lung_case.open_panel(lung_case.SUITE / name / f"{name}.py")
+    nodes = sys.modules[name].makeSampleData()
+    opened.close()
+    assert [node.GetName() for node in nodes][::2] == [fixed, f"{fixed}Landmarks"]
+    assert nodes[2].GetNumberOfControlPoints() == nodes[3].GetNumberOfControlPoints() > 50

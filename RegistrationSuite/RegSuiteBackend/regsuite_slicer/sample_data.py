@@ -41,6 +41,14 @@ def load_phantom(name: str, names: dict[str, str], seed: int = 0, size: tuple[in
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def load_pair(name: str, fixed: str, moving: str) -> list[Any]:
+    """A phantom's two volumes under these names, each with its landmarks; the fixed one is shown."""
+    names = {"fixed": fixed, "moving": moving, "fixed_landmarks": f"{fixed}Landmarks", "moving_landmarks": f"{moving}Landmarks"}
+    loaded = list(load_phantom(name, names).values())
+    slicer.util.setSliceViewerLayers(background=loaded[0], fit=True)
+    return loaded
+
+
 def run_python(code: str, argument: str, failure: str) -> None:
     """Run a piece of Python beside regsuite and wait for it, the window repainting; JobError "FAILURE: last line" when it fails."""
     process = qt.QProcess()

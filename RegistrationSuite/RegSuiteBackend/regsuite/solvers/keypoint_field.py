@@ -77,7 +77,7 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A region with its keypoints: voxels (K, 3) = (k, j, i), and where it is on the lattice of the field (None: everywhere)."""
+    """The inside or the outside of the region with its keypoints: voxels (K, 3) = (k, j, i)."""
 
     points: torch.Tensor
     inside: bool
